@@ -1,0 +1,1 @@
+"""Components to compare with: what the prompt, the relevance or the budget are worth."""
