@@ -122,7 +122,7 @@ def load(component: Component, plugin: Plugin | None = None) -> type:
         target: object = importlib.import_module(module_name)
         for part in attribute.split("."):
             target = getattr(target, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"{culprit}: its target {component.target!r} cannot be imported: {_describe(error)}"
         ) from error
@@ -181,20 +181,20 @@ def _declared(entry: EntryPoint) -> tuple[list[Component], list[str]]:
     manager.add_hookspecs(hookspecs)
     try:
         module: ModuleType = entry.load()
-    except Exception as error:  # noqa: BLE001  whatever a stranger's import raises is reported
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's import may raise anything
         return [], [f"its import failed: {_describe(error)}"]
     try:
         manager.register(module, entry.name)
         manager.check_pending()
+        if not manager.hook.geomag_components.get_hookimpls():
+            return [], [f"{entry.value} has no function geomag_components() marked with @hookimpl"]
         returned = manager.hook.geomag_components()
     except pluggy.PluginValidationError as error:
         return [], [f"its hook does not fit: {error}"]
-    except Exception as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         return [], [f"geomag_components() failed: {_describe(error)}"]
-    if len(returned) != 1:
-        return [], [f"{entry.value} has no function geomag_components() marked with @hookimpl"]
-    if not isinstance(returned[0], list | tuple):
-        return [], [f"geomag_components() returned {type(returned[0]).__name__}, expected a list"]
+    if not returned or not isinstance(returned[0], list | tuple):  # pluggy leaves out None
+        return [], [f"geomag_components() returned {(*returned, None)[0]!r}, expected a list"]
     return list(returned[0]), _faults(returned[0])
 
 
@@ -202,8 +202,10 @@ def _faults(components: Sequence[object]) -> list[str]:
     faults: list[str] = []
     seen: set[tuple[str, str]] = set()
     for component in components:
-        if not isinstance(component, Component):
-            faults.append(f"geomag_components() returned {component!r}, expected a Component")
+        if not isinstance(component, Component) or not all(
+            isinstance(text, str) for text in (component.kind, component.name, component.target)
+        ):
+            faults.append(f"{component!r} is not a Component of kind, name and target as text")
             continue
         if component.kind not in KINDS:
             faults.append(
@@ -259,5 +261,5 @@ def _package(entry: EntryPoint) -> str:
     return _origin(entry)[0]
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

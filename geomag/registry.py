@@ -17,8 +17,8 @@ from mmengine.registry import DATASETS, HOOKS, METRICS, TRANSFORMS, Registry
 from torch import nn
 
 from . import plugins, promises
-from .errors import ConfigError, ContractError, GeoMagError
-from .hookspecs import SLOT_KINDS
+from .errors import ConfigError, ContractError, GeoMagError, PluginError
+from .hookspecs import KINDS, SLOT_KINDS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,11 +135,19 @@ def adopt(config: Any) -> None:
 
 
 def _adopt(name: str) -> None:
+    if any(name in registry.module_dict for registry in (*SLOTS.values(), *_FURTHER.values())):
+        return
     stock = plugins.stock_of(name)
-    for kind, registry in _FURTHER.items():
-        if name in stock.names(kind) and name not in registry.module_dict:
-            plugin, component = plugins.lookup(kind, name)
-            registry.register_module(name=name, module=plugins.load(component, plugin))
+    kinds = [kind for kind in KINDS if name in stock.names(kind)]
+    if not kinds:
+        names = [known for kind in KINDS for known in plugins.inventory().names(kind)]
+        listed = ", ".join(names) or "nothing"
+        raise PluginError(
+            f"{name!r} is not installed.{plugins.nearest(name, names)} Installed: {listed}."
+        )
+    for kind in _FURTHER.keys() & kinds:
+        plugin, component = plugins.lookup(kind, name)
+        _FURTHER[kind].register_module(name=name, module=plugins.load(component, plugin))
 
 
 def _argument_faults(

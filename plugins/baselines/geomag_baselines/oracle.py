@@ -10,6 +10,9 @@ from torch import Tensor
 from geomag.contracts import Shape
 from geomag.values import Box, Look, Plan, Prompt, View
 
+DUST = 1e-7
+"""Coverage below this is left over from adding up, not from a target."""
+
 
 class Oracle:
     """Looks where the targets are and nowhere else, the view with most of them first.
@@ -36,20 +39,16 @@ class Oracle:
         plan: Plan,
     ) -> Sequence[View]:
         held = {view: self._held_by(view, plan.overview_side) for view in candidates}
-        return sorted((view for view in candidates if held[view] > 0), key=lambda v: -held[v])
+        return sorted((view for view in candidates if held[view] > DUST), key=lambda v: -held[v])
 
     def _seen_in(self, look: Look) -> Tensor:
-        """1 in every cell that a target touches."""
+        """1 in every cell that a target touches, however small it is."""
         side = look.pixels.shape[-1]
-        touched = torch.zeros(side // self.stride, side // self.stride)
+        covered = torch.zeros(side // self.stride, side // self.stride)
         for target in self.targets:
-            if _overlap(target.box, look.view.box) > 0:
-                # Drawn at full size: a target smaller than a cell must not vanish.
-                drawn = target.draw(look.view, side)
-                touched = touched.maximum(
-                    torch.nn.functional.max_pool2d(drawn[None], self.stride)[0]
-                )
-        return (touched > 0).to(look.pixels.device, torch.float32)
+            if _overlap(target.box, look.view.box):
+                covered = covered.maximum(target.draw(look.view, side, self.stride))
+        return (covered > DUST).to(look.pixels.device, torch.float32)
 
     def _held_by(self, view: View, side: int) -> float:
         """Scene pixels of targets inside a view."""
@@ -57,11 +56,10 @@ class Oracle:
         return sum(
             float(target.draw(view, side).sum()) * pixel
             for target in self.targets
-            if _overlap(target.box, view.box) > 0
+            if _overlap(target.box, view.box)
         )
 
 
-def _overlap(one: Box, other: Box) -> float:
-    width = min(one.right, other.right) - max(one.left, other.left)
-    height = min(one.bottom, other.bottom) - max(one.top, other.top)
-    return max(width, 0) * max(height, 0)
+def _overlap(one: Box, other: Box) -> bool:
+    across = one.left < other.right and other.left < one.right
+    return across and one.top < other.bottom and other.top < one.bottom
