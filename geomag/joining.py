@@ -60,19 +60,37 @@ def uncover(parts: Sequence[Part], views: Sequence[View]) -> dict[Part, Bits]:
 
 
 def _open(rank: int, views: Sequence[View]) -> Bits:
-    """The pixels of a look that no finer look covers completely."""
+    """The pixels of a look that finer looks together do not cover completely."""
     view = views[rank]
-    ground = np.ones((view.size.height, view.size.width), dtype=bool)
-    down = view.size.height / view.box.height
-    across = view.size.width / view.box.width
-    for other in finer(rank, views):
-        box = views[other].box
-        top, bottom = (box.top - view.box.top) * down, (box.bottom - view.box.top) * down
-        left, right = (box.left - view.box.left) * across, (box.right - view.box.left) * across
-        rows = slice(max(math.ceil(top - _EDGE), 0), max(math.floor(bottom + _EDGE), 0))
-        columns = slice(max(math.ceil(left - _EDGE), 0), max(math.floor(right + _EDGE), 0))
-        ground[rows, columns] = False
-    return ground
+    covered = np.zeros((view.size.height, view.size.width))
+    for box in _outermost([views[other].box for other in finer(rank, views)]):
+        rows, down = _overlap(view, "y", box.top, box.bottom)
+        columns, across = _overlap(view, "x", box.left, box.right)
+        covered[rows, columns] += np.outer(down, across)
+    bits: Bits = covered < 1 - _EDGE
+    return bits
+
+
+def _outermost(boxes: Sequence[Box]) -> list[Box]:
+    """The boxes that lie in no earlier one."""
+    kept: list[Box] = []
+    edges = np.empty((len(boxes), 4))
+    for box in boxes:
+        outer = edges[: len(kept)]
+        inside = (outer[:, :2] <= (box.left, box.top)) & (outer[:, 2:] >= (box.right, box.bottom))
+        if not inside.all(1).any():
+            edges[len(kept)] = (box.left, box.top, box.right, box.bottom)
+            kept.append(box)
+    return kept
+
+
+def _overlap(view: View, axis: str, start: float, stop: float) -> tuple[slice, NDArray[np.float64]]:
+    """The pixels of a view along an axis that a stretch reaches, and how much of each."""
+    origin, end, pixels = _span(view, axis)
+    scale = pixels / (end - origin)
+    first, last = max((start - origin) * scale, 0.0), min((stop - origin) * scale, float(pixels))
+    reached = np.arange(math.floor(first), math.ceil(last))
+    return slice(int(first), math.ceil(last)), (reached + 1).clip(max=last) - reached.clip(first)
 
 
 def join(
