@@ -9,7 +9,7 @@ BIN := .venv/bin
 STAMP := .venv/made
 # Packages that were built beforehand are used where somebody left some.
 WHEELS := $(if $(wildcard ../shared/wheels),--find-links ../shared/wheels)
-PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 EDITABLE := --editable .[dev] $(addprefix --editable ,$(PLUGINS))
 CHECKED := geomag plugins tools configs tests
 TYPED := geomag
