@@ -108,7 +108,7 @@ def stock_of(name: str, entry_points: Iterable[EntryPoint] | None = None) -> Inv
 
 
 def load(component: Component, plugin: Plugin | None = None) -> type:
-    """The class that a component declares, imported now.
+    """Imports the class that a component declares.
 
     Raises:
         PluginError: its target cannot be imported.

@@ -142,6 +142,7 @@ def test_random_does_not_mind_whether_a_side_is_an_int() -> None:
     assert build("random").rank([], [], views, PLAN) == build("random").rank([], [], same, PLAN)
 
 
+@torch.no_grad()
 def test_uncertain_looks_first_where_the_other_cannot_decide() -> None:
     cropper = build("uncertain", cropper={"type": Gradient})
     looks = [look(geometry.overview(SCENE.size, SIDE))]
