@@ -21,8 +21,8 @@ LONGEST_FUNCTION = 50
 # Each part of geomag imports only parts named before it; a new part takes its place here.
 ORDER = (
     *("errors", "hookspecs", "values", "contracts", "geometry", "outline", "masks", "assembly"),
-    *("tokens", "losses", "plugins", "promises", "registry", "learning", "model", "scenes"),
-    *("data", "evaluation", "answer", "export", "inference", "engine", "testing", "cli"),
+    *("tokens", "losses", "plugins", "promises", "registry", "weights", "learning", "model"),
+    *("scenes", "data", "evaluation", "answer", "export", "inference", "engine", "testing", "cli"),
 )
 NEVER_IN_CORE = re.compile(r"geomag_\w+|transformers|peft|mmseg|mmdet|mmcv|torchvision")
 VAGUE = {"utils", "misc", "helpers", "common", "base", "core", "builder"}

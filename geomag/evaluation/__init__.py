@@ -1,0 +1,1 @@
+"""What an answer is worth: one file per family of metrics."""
