@@ -1,0 +1,206 @@
+"""Scene pixels: the pyramid of views, what may be looked at next, and the way between frames.
+
+The pyramid depends on the scene alone, so that looks can be shared between prompts. Above native
+resolution there is a rung every `ZOOM` times, up to a `ZOOM`th of the overview's; on each rung a
+grid starts at the top left corner, so a view's children tile it exactly.
+
+"Scene" frames count scene pixels, "canvas" frames count pixels of the square a view is read onto.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .values import Box, Look, Plan, SceneInfo, Size, View
+
+ZOOM = 4
+
+
+def overview(scene: Size, side: int) -> View:
+    """The whole scene, its longer side seen at `side` pixels and never enlarged."""
+    shrink = min(1.0, side / max(scene.height, scene.width))
+    size = Size(max(1, round(scene.height * shrink)), max(1, round(scene.width * shrink)))
+    return View(Box(0, 0, scene.width, scene.height), size, scene)
+
+
+def rungs(scene: Size, side: int) -> tuple[int, ...]:
+    """Scene pixels per view pixel below the overview, coarse to fine: (..., 16, 4, 1).
+
+    Empty where the overview is native already. For a longer side of at least four overview sides,
+    all views above native together show at most 7.5 % as many pixels as the native tiles (up to
+    13 % with the padding of odd shapes).
+    """
+    ratio = max(scene.height, scene.width) / side
+    if ratio <= 1:
+        return ()
+    scales = [1]
+    while scales[-1] * ZOOM <= ratio / ZOOM:
+        scales.append(scales[-1] * ZOOM)
+    return tuple(reversed(scales))
+
+
+def planned_rungs(plan: Plan, info: SceneInfo) -> tuple[int, ...]:
+    """The rungs a plan descends: down to the coarsest that is fine enough for `stop_below`."""
+    side, unit = plan.overview_side, info.resolution or 1.0
+    scales = rungs(info.size, side)
+    if plan.stop_below is None:
+        return scales
+    if overview(info.size, side).scale * unit <= plan.stop_below:
+        return ()
+    coarser = [scale for scale in scales if scale * unit > plan.stop_below]
+    return scales[: len(coarser) + 1]
+
+
+def tiles(scene: Size, side: int, scale: int, within: Box | None = None) -> list[View]:
+    """The views of one rung in raster order, those inside `within` (scene pixels) where given.
+
+    The last row and column may be narrower than `side`; their scale is kept, not their shape.
+    """
+    step = side * scale
+    area = within or Box(0, 0, scene.width, scene.height)
+    rows = range(int(area.top // step), math.ceil(area.bottom / step))
+    columns = range(int(area.left // step), math.ceil(area.right / step))
+    views = []
+    for row in rows:
+        top, bottom = row * step, min((row + 1) * step, scene.height)
+        for column in columns:
+            left, right = column * step, min((column + 1) * step, scene.width)
+            size = Size(math.ceil((bottom - top) / scale), math.ceil((right - left) / scale))
+            views.append(View(Box(left, top, right, bottom), size, scene))
+    return views
+
+
+def candidates(looks: Sequence[Look], plan: Plan, info: SceneInfo) -> list[View]:
+    """The views one zoom step closer than some look, inside it and not yet seen.
+
+    Unique, in raster order, coarse before fine. Where a look saw nodata only, nothing is offered.
+    """
+    scales = planned_rungs(plan, info)
+    side = plan.overview_side
+    seen = {look.view for look in looks}
+    found: list[View] = []
+    for look in looks:
+        scale = _next_scale(look.view, scales, side)
+        if scale is None:
+            continue
+        children = tiles(info.size, side, scale, look.view.box)
+        height, width = look.view.size.height, look.view.size.width
+        if not bool(look.valid[:height, :width].all()):
+            children = [view for view in children if bool(_part(look.valid, look, view).any())]
+        found.extend(view for view in children if view not in seen)
+    # An edge view can be the same on two rungs, and then has the same children from both.
+    return sorted(dict.fromkeys(found), key=_raster)
+
+
+def relevance_of(
+    views: Sequence[View], looks: Sequence[Look], relevance: Sequence[Tensor | None]
+) -> list[float | None]:
+    """The highest relevance found under each view, in the finest look that holds the whole view.
+
+    None where that look has no opinion or no look holds it. `relevance[i]` is `[h', w']` over the
+    canvas of `looks[i]`.
+    """
+    order = sorted(range(len(looks)), key=lambda index: looks[index].view.scale)
+    boxes = np.array([_corners(looks[index].view.box) for index in order])
+    result: list[float | None] = []
+    for view in views:
+        left, top, right, bottom = _corners(view.box)
+        holds = (boxes[:, :2] <= (left, top)).all(1) & (boxes[:, 2:] >= (right, bottom)).all(1)
+        if not holds.any():
+            result.append(None)
+            continue
+        index = order[int(holds.argmax())]
+        opinion = relevance[index]
+        result.append(None if opinion is None else float(_part(opinion, looks[index], view).max()))
+    return result
+
+
+def raster_order(looks: Sequence[Look]) -> list[int]:
+    """The places of the looks from coarse to fine, then top to bottom, then left to right.
+
+    What is made of the looks then depends on which there are, not on the order they were found in.
+    """
+    return sorted(range(len(looks)), key=lambda index: _raster(looks[index].view))
+
+
+def to_scene(box: Box, view: View) -> Box:
+    """A box in canvas pixels of a view to scene pixels, clipped to the view."""
+    across = view.box.width / view.size.width
+    down = view.box.height / view.size.height
+    return Box(
+        left=view.box.left + min(max(box.left, 0), view.size.width) * across,
+        top=view.box.top + min(max(box.top, 0), view.size.height) * down,
+        right=view.box.left + min(max(box.right, 0), view.size.width) * across,
+        bottom=view.box.top + min(max(box.bottom, 0), view.size.height) * down,
+    )
+
+
+def to_canvas(box: Box, view: View) -> Box:
+    """A box in scene pixels to canvas pixels of a view, clipped to the view."""
+    across = view.size.width / view.box.width
+    down = view.size.height / view.box.height
+    return Box(
+        left=min(max((box.left - view.box.left) * across, 0), view.size.width),
+        top=min(max((box.top - view.box.top) * down, 0), view.size.height),
+        right=min(max((box.right - view.box.left) * across, 0), view.size.width),
+        bottom=min(max((box.bottom - view.box.top) * down, 0), view.size.height),
+    )
+
+
+def positions(cells: Tensor, view: View, grid: tuple[int, int], canvas: tuple[int, int]) -> Tensor:
+    """Where cells lie in the scene.
+
+    `cells [T, 4]` (top, left, bottom, right) on a feature grid over a canvas, both (height, width).
+    Returns `[T, 4]`: centre y, centre x, height and width as fractions of the scene's sides.
+    """
+    rows, columns = canvas[0] / grid[0], canvas[1] / grid[1]
+    step = cells.new_tensor([rows, columns, rows, columns], dtype=torch.float32)
+    limit = cells.new_tensor([view.size.height, view.size.width] * 2, dtype=torch.float32)
+    corners = torch.minimum(cells * step, limit)
+    down = view.box.height / view.size.height
+    across = view.box.width / view.size.width
+    zoom = corners.new_tensor([down, across, down, across])
+    origin = corners.new_tensor([view.box.top, view.box.left] * 2)
+    whole = corners.new_tensor([view.scene.height, view.scene.width] * 2)
+    top_left, bottom_right = ((corners * zoom + origin) / whole).split(2, dim=1)
+    return torch.cat([(top_left + bottom_right) / 2, bottom_right - top_left], dim=1)
+
+
+def _next_scale(view: View, scales: Sequence[int], side: int) -> int | None:
+    """The rung below a view's own; for an edge view that is the same on several, below them all."""
+    own = -1
+    for place, scale in enumerate(scales):
+        step = side * scale
+        width = min(step, view.scene.width - view.box.left)
+        height = min(step, view.scene.height - view.box.top)
+        size = Size(math.ceil(height / scale), math.ceil(width / scale))
+        aligned = view.box.left % step == 0 and view.box.top % step == 0
+        if aligned and (view.box.width, view.box.height, view.size) == (width, height, size):
+            own = place
+    return scales[own + 1] if own + 1 < len(scales) else None
+
+
+def _part(values: Tensor, look: Look, view: View) -> Tensor:
+    """The cells of a map `[h', w']` over a look's canvas that a view inside it touches."""
+    box = to_canvas(view.box, look.view)
+    rows = values.shape[0] / look.pixels.shape[-2]
+    columns = values.shape[1] / look.pixels.shape[-1]
+    top = min(int(box.top * rows), values.shape[0] - 1)
+    left = min(int(box.left * columns), values.shape[1] - 1)
+    # Rounding guards against a border that lies on a cell's edge but for the last bit.
+    bottom = max(top + 1, math.ceil(round(box.bottom * rows, 6)))
+    right = max(left + 1, math.ceil(round(box.right * columns, 6)))
+    return values[top:bottom, left:right]
+
+
+def _corners(box: Box) -> tuple[float, float, float, float]:
+    return box.left, box.top, box.right, box.bottom
+
+
+def _raster(view: View) -> tuple[float, float, float, float, float]:
+    return -view.scale, view.box.top, view.box.left, view.box.bottom, view.box.right

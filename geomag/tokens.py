@@ -1,0 +1,116 @@
+"""Relevance to tokens: few where the prompt does not care, the full grid where it does (TMRA).
+
+Each look's coarsest feature grid is a quadtree. Every look starts as one block; blocks whose
+highest relevance reaches `SPLIT` are cut in four, the most relevant first, while the budget allows.
+No opinion counts as relevant everywhere, so a model without a cropper sees a uniform grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import geometry
+from .values import Look, Plan, VisualTokens
+
+SPLIT = 0.1
+"""The relevance from which a block is worth more than one token."""
+
+
+def adjust(
+    looks: Sequence[Look], relevance: Sequence[Tensor | None], plan: Plan, limit: int
+) -> list[VisualTokens]:
+    """At most `min(plan.max_tokens, limit)` tokens, shared out among the looks by relevance.
+
+    One `VisualTokens` a look, in the order given; it can be empty where there are more looks than
+    tokens. Padding and nodata get no token. Looks share one canvas size; their grid is square-ish:
+    it is padded to a power of two.
+    """
+    budget = limit if plan.max_tokens is None else min(plan.max_tokens, limit)
+    features = torch.stack([look.features[-1] for look in looks])  # [L, C, gh, gw]
+    height, width = features.shape[-2:]
+    side = 2 ** math.ceil(math.log2(max(height, width)))
+    room = (0, side - width, 0, side - height)
+    share = torch.stack([_share(look, height, width) for look in looks])[:, None]
+    weight = F.pad(share, room)  # [L, 1, G, G], the share of each cell that holds data
+    wanted = torch.stack(
+        [_wanted(opinion, look) for opinion, look in zip(relevance, looks, strict=True)]
+    )
+    wanted = F.pad(wanted, room).where(weight[:, 0] > 0, -1.0)
+    summed = F.pad(features * share.to(features.dtype), room)
+    kept = _choose(wanted, budget)
+
+    pieces: list[tuple[Tensor, Tensor, Tensor]] = []  # look [T], cells [T, 4], features [T, C]
+    for block, mask in kept:
+        look, row, column = mask.nonzero(as_tuple=True)
+        sums = F.avg_pool2d(summed, block)[look, :, row, column]
+        weights = F.avg_pool2d(weight, block)[look, :, row, column].to(sums.dtype)
+        corners = torch.stack([row, column, row + 1, column + 1], dim=1) * block
+        corners[:, 2].clamp_(max=height)
+        corners[:, 3].clamp_(max=width)
+        pieces.append((look, corners, sums / weights))
+    owner = torch.cat([piece[0] for piece in pieces])
+    # Stable: within a look the coarse blocks come first, each size in raster order.
+    order = owner.argsort(stable=True)
+    counts = torch.bincount(owner, minlength=len(looks)).tolist()
+    cells = torch.cat([piece[1] for piece in pieces])[order].split(counts)
+    means = torch.cat([piece[2] for piece in pieces])[order].split(counts)
+    return [
+        VisualTokens(look, where, what, _positions(where, look, (height, width)))
+        for look, where, what in zip(looks, cells, means, strict=True)
+    ]
+
+
+def _choose(wanted: Tensor, budget: int) -> list[tuple[int, Tensor]]:
+    """Which blocks become a token, as (block side, `[L, G/b, G/b]` bool), coarse to fine.
+
+    `wanted [L, G, G]` is each cell's relevance, -1 where there is no data.
+    """
+    block = wanted.shape[-1]
+    highest = F.max_pool2d(wanted, block)
+    active = _first(highest, highest >= 0, budget)
+    spent = int(active.sum())
+    kept = []
+    while block > 1:
+        finer = F.max_pool2d(wanted, block // 2)
+        # A split costs at most three tokens more; blocks at a border can cost less.
+        split = _first(highest, active & (highest >= SPLIT), max(0, budget - spent) // 3)
+        kept.append((block, active & ~split))
+        spread = split.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+        spent -= int(split.sum())
+        active, highest, block = spread & (finer >= 0), finer, block // 2
+        spent += int(active.sum())
+    kept.append((1, active))
+    return kept
+
+
+def _first(score: Tensor, eligible: Tensor, count: int) -> Tensor:
+    """The `count` eligible places of highest score; equal ones in the order they stand."""
+    if int(eligible.sum()) <= count:
+        return eligible
+    ranked = score.masked_fill(~eligible, -math.inf).flatten().argsort(descending=True, stable=True)
+    chosen = torch.zeros_like(eligible).flatten()
+    chosen[ranked[:count]] = True
+    return chosen.view_as(eligible)
+
+
+def _wanted(opinion: Tensor | None, look: Look) -> Tensor:
+    height, width = look.features[-1].shape[-2:]
+    if opinion is None:
+        return torch.ones(height, width, device=look.pixels.device)
+    pooled = F.adaptive_max_pool2d(opinion.detach().float()[None, None], (height, width))
+    return pooled[0, 0]
+
+
+def _share(look: Look, height: int, width: int) -> Tensor:
+    """How much of each cell of the coarsest grid holds data, `[gh, gw]` in [0, 1]."""
+    return F.adaptive_avg_pool2d(look.valid.float()[None], (height, width))[0]
+
+
+def _positions(cells: Tensor, look: Look, grid: tuple[int, int]) -> Tensor:
+    canvas = (look.pixels.shape[-2], look.pixels.shape[-1])
+    return geometry.positions(cells, look.view, grid, canvas)

@@ -1,0 +1,98 @@
+"""How many tokens a region gets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from geomag import geometry, tokens
+from geomag.values import Level, Look, Plan, Size, View
+
+SIDE, GRID = 64, 16
+PLAN = Plan(Level.PIXEL, SIDE)
+
+
+def look_at(view: View, seed: int = 0) -> Look:
+    valid = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    valid[: view.size.height, : view.size.width] = True
+    features = torch.rand(5, GRID, GRID, generator=torch.Generator().manual_seed(seed))
+    return Look(view, torch.zeros(3, SIDE, SIDE), valid, (features,))
+
+
+def whole(height: int = SIDE, width: int = SIDE) -> Look:
+    return look_at(geometry.overview(Size(height, width), SIDE))
+
+
+def covered(item: object) -> torch.Tensor:
+    grid = torch.zeros(GRID, GRID)
+    for top, left, bottom, right in item.cells.tolist():  # type: ignore[attr-defined]
+        grid[top:bottom, left:right] += 1
+    return grid
+
+
+def test_no_opinion_is_the_full_grid_where_there_is_room() -> None:
+    (found,) = tokens.adjust([whole()], [None], PLAN, 1000)
+    assert len(found.cells) == GRID * GRID
+    assert (covered(found) == 1).all()
+    torch.testing.assert_close(found.features, whole().features[0].flatten(1).T)
+
+
+def test_irrelevant_is_one_token() -> None:
+    (found,) = tokens.adjust([whole()], [torch.zeros(8, 8)], PLAN, 1000)
+    assert found.cells.tolist() == [[0, 0, GRID, GRID]]
+    torch.testing.assert_close(found.features[0], whole().features[0].mean((1, 2)))
+
+
+def test_a_relevant_corner_is_seen_cell_by_cell_and_the_rest_coarsely() -> None:
+    relevance = torch.zeros(GRID, GRID)
+    relevance[3, 13] = 0.9
+    (found,) = tokens.adjust([whole()], [relevance], PLAN, 1000)
+    assert (covered(found) == 1).all()
+    assert [3, 13, 4, 14] in found.cells.tolist()
+    assert len(found.cells) == 1 + 3 * 4
+    corner = found.cells.tolist().index([3, 13, 4, 14])
+    torch.testing.assert_close(found.positions[corner][:2], torch.tensor([3.5, 13.5]) / GRID)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 20, 64, 200])
+def test_the_budget_holds_and_goes_to_the_most_relevant(limit: int) -> None:
+    looks = [whole(), whole(), whole()]
+    relevance = [torch.rand(8, 8, generator=torch.Generator().manual_seed(k)) for k in range(3)]
+    relevance[1] = relevance[1] * 0.05
+    found = tokens.adjust(looks, relevance, PLAN, limit)
+    counts = [len(item.cells) for item in found]
+    assert sum(counts) <= limit
+    assert counts[1] <= 1
+    planned = Plan(Level.PIXEL, SIDE, max_tokens=limit)
+    again = tokens.adjust(looks, relevance, planned, 1000)
+    assert [len(item.cells) for item in again] == counts
+
+
+def test_padding_gets_no_token() -> None:
+    (found,) = tokens.adjust([whole(SIDE // 2, SIDE)], [None], PLAN, 1000)
+    assert len(found.cells) == GRID * GRID // 2
+    assert found.cells[:, 2].max() <= GRID // 2
+    (single,) = tokens.adjust([whole(1, 1)], [None], PLAN, 1000)
+    assert single.cells.tolist() == [[0, 0, 1, 1]]
+    assert single.positions.tolist() == [[0.5, 0.5, 1.0, 1.0]]
+
+
+def test_features_learn_through_their_mean() -> None:
+    look = whole()
+    look.features[0].requires_grad_(True)
+    (found,) = tokens.adjust([look], [torch.zeros(8, 8)], PLAN, 1000)
+    found.features.sum().backward()
+    assert look.features[0].grad is not None
+    torch.testing.assert_close(look.features[0].grad, torch.full((5, GRID, GRID), 1 / GRID**2))
+
+
+def test_a_grid_that_is_no_power_of_two() -> None:
+    view = geometry.overview(Size(60, 60), 60)
+    look = Look(
+        view, torch.zeros(3, 60, 60), torch.ones(60, 60, dtype=torch.bool), (torch.rand(5, 15, 15),)
+    )
+    (found,) = tokens.adjust([look], [None], PLAN, 1000)
+    assert len(found.cells) == 225
+    (found,) = tokens.adjust([look], [torch.zeros(15, 15)], PLAN, 1000)
+    assert found.cells.tolist() == [[0, 0, 15, 15]]
+    torch.testing.assert_close(found.features[0], look.features[0].mean((1, 2)))
