@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from geomag import geometry
-from geomag.registry import CROPPERS, Borrowed
+from geomag.registry import CROPPERS
 from geomag.values import Look, Plan, Prompt, View
 
 
@@ -25,18 +25,10 @@ class Uncertain(nn.Module):
         visual_dims: tuple[int, ...],
         strides: tuple[int, ...],
         prompt_dim: int,
-        vision_encoder: Borrowed | None = None,
-        llm_adapter: Borrowed | None = None,
     ) -> None:
         super().__init__()
-        lent = {"vision_encoder": vision_encoder, "llm_adapter": llm_adapter}
-        self.cropper = CROPPERS.build(
-            cropper,
-            visual_dims=visual_dims,
-            strides=strides,
-            prompt_dim=prompt_dim,
-            **{slot: module for slot, module in lent.items() if module is not None},
-        )
+        facts = {"visual_dims": visual_dims, "strides": strides, "prompt_dim": prompt_dim}
+        self.cropper = CROPPERS.build(cropper, **facts)
 
     def relevance(self, looks: Sequence[Look], prompt: Prompt) -> list[Tensor | None]:
         found: list[Tensor | None] = self.cropper.relevance(looks, prompt)
