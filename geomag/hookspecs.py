@@ -22,7 +22,10 @@ ENTRY_POINT_GROUP = "geomag.v1"
 
 SLOT_KINDS = ("vision_encoder", "llm_adapter", "granularity_controller", "cropper", "mask_head")
 """The five slots, in the order a model builds them."""
-KINDS = (*SLOT_KINDS, "dataset", "metric", "hook", "transform")
+KINDS = (*SLOT_KINDS, "dataset", "metric", "hook", "transform", "model")
+"""The slots; what mmengine's own registries build; and whole models. A model is a function without
+arguments that returns a dict: `config`, the arguments of a `GeoMag`, and `weights`, a file or None.
+"""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
 from types import ModuleType
+from typing import Any
 
 import pluggy
 
@@ -107,8 +108,8 @@ def stock_of(name: str, entry_points: Iterable[EntryPoint] | None = None) -> Inv
     return asked
 
 
-def load(component: Component, plugin: Plugin | None = None) -> type:
-    """Imports the class that a component declares.
+def load(component: Component, plugin: Plugin | None = None) -> Callable[..., Any]:
+    """Imports what a component declares: a class; for a "model", a function.
 
     Raises:
         PluginError: its target cannot be imported.
@@ -119,16 +120,18 @@ def load(component: Component, plugin: Plugin | None = None) -> type:
         offered = f"'{plugin.name}/{component.name}' ({plugin.package} {plugin.version})"
         culprit = f"{component.kind} {offered}"
     try:
-        target: object = importlib.import_module(module_name)
+        target: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             target = getattr(target, part)
     except (Exception, SystemExit) as error:
         raise PluginError(
             f"{culprit}: its target {component.target!r} cannot be imported: {_describe(error)}"
         ) from error
-    if not isinstance(target, type):
-        raise PluginError(f"{culprit}: its target {component.target!r} is not a class")
-    return target
+    loaded: Callable[..., Any] = target
+    if not isinstance(target, type) and not (component.kind == "model" and callable(target)):
+        expected = "function" if component.kind == "model" else "class"
+        raise PluginError(f"{culprit}: its target {component.target!r} is not a {expected}")
+    return loaded
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

@@ -236,6 +236,14 @@ def test_a_target_that_is_no_class_names_its_plugin(target: str, expected: str) 
     assert "'acme/edges' (shop-heads 1.0)" in str(caught.value)
 
 
+def test_a_model_is_a_function() -> None:
+    assert callable(plugins.load(Component("model", "whole", "shutil:which")))
+    with pytest.raises(PluginError, match="is not a function"):
+        plugins.load(Component("model", "whole", "string:digits"))
+    with pytest.raises(PluginError, match="is not a class"):
+        plugins.load(Component("cropper", "whole", "shutil:which"))
+
+
 def test_the_group_carries_the_version_of_the_contracts() -> None:
     from geomag.contracts import API_VERSION
     from geomag.hookspecs import ENTRY_POINT_GROUP
