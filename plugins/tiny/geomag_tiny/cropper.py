@@ -1,0 +1,96 @@
+"""Cropper (PSC): where in a look the prompt's target is, and so where to look closer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geomag import geometry
+from geomag.values import Look, Plan, Prompt, View
+
+from .layers import ChannelNorm, kept, valid_cells
+from .pool import PromptPool
+
+RARE = -4.0
+"""The logit relevance starts from: few cells hold what is asked for."""
+
+
+class Cropper(nn.Module):
+    """The prompt turns channels of the fused features up and down; what is left is relevance.
+
+    Maps have the second finest stride, but see the finest features, so that small things survive.
+    A view whose relevance is below `threshold` is not worth a closer look; one that nothing is
+    known about is, after all others.
+    """
+
+    def __init__(
+        self,
+        visual_dims: Sequence[int],
+        strides: Sequence[int],
+        prompt_dim: int,
+        width: int = 64,
+        threshold: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.place = min(1, len(strides) - 1)
+        self.stride = strides[self.place]
+        self.folds = tuple(max(1, self.stride // stride) for stride in strides)
+        self.levels = nn.ModuleList(
+            nn.Conv2d(dim * fold**2, width, 1, bias=False)
+            for dim, fold in zip(visual_dims, self.folds, strict=True)
+        )
+        self.norm = ChannelNorm(width)
+        self.prompt = PromptPool(prompt_dim, width)
+        self.modulate = nn.Linear(width, 2 * width)
+        self.mix = nn.Conv2d(width, width // 2, 3, padding=1)
+        self.decide = nn.Conv2d(width // 2, 1, 1)
+        nn.init.constant_(self.decide.bias, RARE)  # type: ignore[arg-type]  # it has one
+
+    def relevance(self, looks: Sequence[Look], prompt: Prompt) -> list[Tensor | None]:
+        maps: dict[int, Tensor] = {}
+        for group in _alike(looks):
+            found = self._judge([looks[place] for place in group], prompt)
+            maps.update(zip(group, found, strict=True))
+        return [maps[place] for place in range(len(looks))]
+
+    def rank(
+        self,
+        looks: Sequence[Look],
+        relevance: Sequence[Tensor | None],
+        candidates: Sequence[View],
+        plan: Plan,
+    ) -> Sequence[View]:
+        values = geometry.relevance_of(candidates, looks, relevance)
+        worth = [
+            (value is None, 0.0 if value is None else -value, place)
+            for place, value in enumerate(values)
+            if value is None or value >= self.threshold
+        ]
+        return [candidates[place] for _, _, place in sorted(worth)]
+
+    def _judge(self, looks: Sequence[Look], prompt: Prompt) -> Tensor:
+        """Looks of one shape to `[N, h/s, w/s]`."""
+        dtype = self.decide.weight.dtype
+        seen = valid_cells([look.valid for look in looks], self.stride, self.decide.weight)
+        grid = seen.shape[-2:]
+        fused = looks[0].features[self.place].new_zeros(())
+        for number, (level, fold) in enumerate(zip(self.levels, self.folds, strict=True)):
+            values = torch.stack([look.features[number] for look in looks]).to(dtype)
+            part = level(F.pixel_unshuffle(values, fold) if fold > 1 else values)
+            fused = fused + (part if fold > 1 else F.interpolate(part, grid, mode="nearest"))
+        scale, shift = self.modulate(self.prompt([prompt.embedding])).view(1, 2, -1, 1, 1).unbind(1)
+        chosen = F.relu(self.norm(fused) * (1 + scale) + shift)
+        logits: Tensor = self.decide(F.relu(self.mix(kept(chosen, seen))))
+        return (logits.sigmoid() * seen)[:, 0]
+
+
+def _alike(looks: Sequence[Look]) -> list[list[int]]:
+    """The places of looks whose canvases have one shape, which can be judged at once."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, look in enumerate(looks):
+        groups.setdefault(tuple(look.pixels.shape), []).append(place)
+    return list(groups.values())

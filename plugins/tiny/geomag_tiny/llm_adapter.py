@@ -1,0 +1,196 @@
+"""LLM adapter: a small Llama with its own byte-level tokenizer.
+
+A sequence is prompt, visual tokens, `<model>`, answer. The prompt comes first, so that attention
+over the visual tokens already knows what is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geomag.values import Conversation, Lesson, Prompt, Reading, Reply, Size, VisualTokens
+
+from .visual import VisualEmbedding
+from .vocabulary import SHIPPED, Vocabulary
+
+PROMPT_LIMIT = 384
+"""Tokens of a conversation that are read; see `Vocabulary.prompt`."""
+HISTORY_WEIGHT = 0.25
+"""How much of earlier turns `read` keeps: what was said last decides."""
+
+
+class LLMAdapter(nn.Module):
+    """`transformers`' Llama architecture from a random start, embeddings tied."""
+
+    def __init__(
+        self,
+        visual_dims: Sequence[int],
+        hidden_size: int = 192,
+        layers: int = 4,
+        heads: int = 6,
+        feed_forward: int = 512,
+        query_dim: int = 128,
+        max_visual_tokens: int = 256,
+        tokenizer: str = str(SHIPPED),
+    ) -> None:
+        # transformers takes seconds to import: only who builds a language model waits for it.
+        from transformers.models.llama import LlamaConfig, LlamaModel
+
+        super().__init__()
+        self.prompt_dim = hidden_size
+        self.query_dim = query_dim
+        self.max_visual_tokens = max_visual_tokens
+        self.vocabulary = Vocabulary(tokenizer)
+        self.language = LlamaModel(
+            LlamaConfig(
+                vocab_size=self.vocabulary.size,
+                hidden_size=hidden_size,
+                intermediate_size=feed_forward,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                num_key_value_heads=heads,
+                max_position_embeddings=4096,
+                initializer_range=0.05,
+                bos_token_id=None,
+                eos_token_id=None,
+            )
+        )
+        self.visual = VisualEmbedding(visual_dims[-1], hidden_size)
+        self.query = nn.Linear(hidden_size, query_dim)
+
+    def read(self, conversations: Sequence[Conversation]) -> list[Prompt]:
+        """Token embeddings with the positions counted from the start of the last turn."""
+        prompts = []
+        for conversation in conversations:
+            ids, start = self.vocabulary.prompt(conversation, PROMPT_LIMIT)
+            rows = self._table[self._ids(ids)].detach().float()
+            rows = rows * rows.square().mean(1, keepdim=True).clamp_min(1e-12).rsqrt()
+            rows = rows + _waves(len(ids), start, rows)
+            rows[:start] *= HISTORY_WEIGHT
+            prompts.append(Prompt(tuple(conversation), rows.to(self._table.dtype)))
+        return prompts
+
+    def forward(
+        self,
+        tokens: Sequence[Sequence[VisualTokens]],
+        prompts: Sequence[Prompt],
+        answers: Sequence[Reply],
+    ) -> Lesson:
+        if not answers:
+            return Lesson(self._table.sum() * self._table.new_zeros(0), [])
+        replies = [
+            self.vocabulary.reply(answer.text, answer.boxes, _canvases(looks))
+            for looks, answer in zip(tokens, answers, strict=True)
+        ]
+        heads = self._prefixes(tokens, prompts)
+        whole = [
+            torch.cat([head, self._embedded(reply)])
+            for head, reply in zip(heads, replies, strict=True)
+        ]
+        losses, queries = [], []
+        for row, head, reply in zip(self._hidden(whole), heads, replies, strict=True):
+            # The last of the head, <model>, predicts the first token of the answer.
+            said = row[len(head) - 1 : len(head) + len(reply)]
+            targets = self._ids([*reply, self.vocabulary.end])
+            losses.append(F.cross_entropy(F.linear(said, self._table).float(), targets))
+            queries.append(self.query(said[1:][targets[:-1] == self.vocabulary.seg]))
+        return Lesson(torch.stack(losses), queries)
+
+    @torch.no_grad()
+    def generate(
+        self, tokens: Sequence[VisualTokens], prompt: Prompt, max_new_tokens: int
+    ) -> Reading:
+        from transformers.cache_utils import DynamicCache
+
+        head = self._prefixes([tokens], [prompt])[0]
+        cache = DynamicCache(config=self.language.config)
+        inputs, ids, states = head, list[int](), list[Tensor]()
+        while True:
+            state = self.language(
+                inputs_embeds=inputs[None], past_key_values=cache, use_cache=True
+            ).last_hidden_state[0, -1]
+            if ids:
+                states.append(state)
+            if len(ids) == max_new_tokens:  # only now has the last token been an input
+                break
+            ids.append(self._next(state, ids, len(tokens), max_new_tokens - len(ids)))
+            if ids[-1] == self.vocabulary.end:
+                ids.pop()
+                break
+            inputs = self._embedded(ids[-1:])
+        return self._reading(ids, states, head, _canvases(tokens))
+
+    def _reading(
+        self, ids: list[int], states: list[Tensor], head: Tensor, canvases: Sequence[Size]
+    ) -> Reading:
+        text, boxes = self.vocabulary.parse(ids, canvases)
+        spelled = self.vocabulary.reply(text, boxes, canvases)
+        hidden = torch.stack(states) if states else head[:0]
+        if spelled != ids:
+            # Said in other tokens than the text is read back in: the queries are those of reading.
+            hidden = self._hidden([torch.cat([head, self._embedded(spelled)])])[0][len(head) :]
+        chosen = self._ids(spelled) == self.vocabulary.seg
+        return Reading(text, self.query(hidden[chosen]), tuple(boxes))
+
+    def _next(self, state: Tensor, ids: Sequence[int], looks: int, room: int) -> int:
+        """The likeliest token that keeps the answer well-formed."""
+        logits = F.linear(state, self._table).float()
+        allowed = self.vocabulary.allowed(ids, looks)
+        if allowed is not None:
+            return int(allowed[int(logits[self._ids(allowed)].argmax())])
+        logits[self._ids(self.vocabulary.never(looks, room))] = -math.inf
+        return int(logits.argmax())
+
+    def _prefixes(
+        self, tokens: Sequence[Sequence[VisualTokens]], prompts: Sequence[Prompt]
+    ) -> list[Tensor]:
+        """Everything before the answer, embedded, for each sample `[L, H]`."""
+        flat = [item for looks in tokens for item in looks]
+        seen = iter(self.visual(flat).split([len(item.cells) for item in flat]) if flat else ())
+        heads = []
+        for looks, prompt in zip(tokens, prompts, strict=True):
+            ids, _ = self.vocabulary.prompt(prompt.turns, PROMPT_LIMIT)
+            parts = [self._embedded(ids)]
+            for number in range(len(looks)):
+                # The token that names a look in a box also marks what was seen in it.
+                name = self.vocabulary.looks[min(number, len(self.vocabulary.looks) - 1)]
+                parts.append(next(seen) + self._embedded([name]))
+            parts.append(self._embedded([self.vocabulary.model]))
+            heads.append(torch.cat(parts))
+        return heads
+
+    def _hidden(self, sequences: Sequence[Tensor]) -> list[Tensor]:
+        """The states of each sequence `[L, H]`. Padding comes last, where causal attention never
+        looks, so samples cannot mix."""
+        padded = nn.utils.rnn.pad_sequence(list(sequences), batch_first=True)
+        states = self.language(inputs_embeds=padded, use_cache=False).last_hidden_state
+        return [row[: len(one)] for row, one in zip(states, sequences, strict=True)]
+
+    @property
+    def _table(self) -> Tensor:
+        return self.language.embed_tokens.weight
+
+    def _embedded(self, ids: Sequence[int]) -> Tensor:
+        # Brought to the size of what the layers add, as the rows are small for being tied.
+        return self._table[self._ids(ids)] * math.sqrt(self.prompt_dim)
+
+    def _ids(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor(ids, dtype=torch.long, device=self._table.device)
+
+
+def _canvases(tokens: Sequence[VisualTokens]) -> list[Size]:
+    return [Size(*item.look.pixels.shape[-2:]) for item in tokens]
+
+
+def _waves(length: int, start: int, like: Tensor) -> Tensor:
+    """Sinusoidal positions (Vaswani et al. 2017) of `length` tokens, zero at `start`."""
+    width = like.shape[1]
+    places = torch.arange(length, device=like.device, dtype=torch.float32) - start
+    rates = 10000.0 ** (-torch.arange(0, width, 2, device=like.device) / width)
+    angles = places[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
