@@ -20,9 +20,10 @@ LONGEST_FUNCTION = 50
 
 # Each part of geomag imports only parts named before it; a new part takes its place here.
 ORDER = (
-    *("errors", "hookspecs", "values", "contracts", "geometry", "outline", "masks", "assembly"),
-    *("tokens", "losses", "plugins", "promises", "registry", "weights", "learning", "model"),
-    *("scenes", "data", "evaluation", "answer", "export", "inference", "engine", "testing", "cli"),
+    *("errors", "hookspecs", "values", "contracts", "geometry", "outline", "masks", "joining"),
+    *("assembly", "tokens", "losses", "plugins", "promises", "registry", "weights", "learning"),
+    *("model", "scenes", "data", "evaluation", "export", "answer", "session", "inference"),
+    *("engine", "testing", "predict_command", "cli"),
 )
 NEVER_IN_CORE = re.compile(r"geomag_\w+|transformers|peft|mmseg|mmdet|mmcv|torchvision")
 VAGUE = {"utils", "misc", "helpers", "common", "base", "core", "builder"}
