@@ -44,19 +44,28 @@ def tree(path: Path) -> ast.Module:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names of what a file imports, relative ones written out."""
-    package = path.relative_to(ROOT).parent.parts
-    for node in ast.walk(tree(path)):
+    """Dotted names of what a file imports when it runs, relative ones written out."""
+    package, module = path.relative_to(ROOT).parent.parts, tree(path)
+    typing = [node for node in module.body if isinstance(node, ast.If)]
+    for_types = {
+        id(inner)
+        for node in typing
+        if ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(module):
+        if id(node) in for_types:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) + 1 - node.level] if node.level else ()
-            module = ".".join((*above, *filter(None, [node.module])))
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            source = ".".join((*above, *filter(None, [node.module])))
+            yield from (f"{source}.{alias.name}" for alias in node.names)
 
 
-def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree(path)):
+def functions(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -72,7 +81,9 @@ def test_core_imports_point_one_way() -> None:
             part = path.relative_to(ROOT / "geomag").with_suffix("").parts[0]
             if part == "__init__":
                 continue
-            assert part in ORDER, f"geomag/{part} has no place in ORDER yet"
+            if part not in ORDER:
+                yield f"geomag/{part} has no place in ORDER yet"
+                continue
             for name in imports(path):
                 other = (*name.split("."), "")[1] if name.startswith("geomag.") else part
                 if other in ORDER and ORDER.index(other) > ORDER.index(part):
@@ -96,7 +107,7 @@ def test_files_and_functions_are_short() -> None:
             lines = len(path.read_text(encoding="utf-8").splitlines())
             if lines > LONGEST_FILE:
                 yield f"{path.relative_to(ROOT)} has {lines} lines"
-            for node in functions(path):
+            for node in functions(tree(path)):
                 lines = (node.end_lineno or 0) - node.lineno + 1
                 if lines > LONGEST_FUNCTION:
                     yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name} has {lines} lines"
@@ -127,9 +138,10 @@ def test_files_have_telling_names() -> None:
 def test_only_main_prints() -> None:
     def rule() -> Iterator[str]:
         for path in sources("geomag", "plugins", "tools", "configs"):
-            mains = [node for node in functions(path) if node.name == "main"]
+            module = tree(path)
+            mains = [node for node in functions(module) if node.name == "main"]
             allowed = {id(inner) for node in mains for inner in ast.walk(node)}
-            for node in ast.walk(tree(path)):
+            for node in ast.walk(module):
                 name = getattr(node, "func", None)
                 if isinstance(name, ast.Name) and name.id == "print" and id(node) not in allowed:
                     yield f"{path.relative_to(ROOT)}:{node.lineno}"
