@@ -199,7 +199,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
-    """A language model's `loss [B]` and, sample by sample, the queries `[K, D]` its `[SEG]`s left."""
+    """A language model's `loss [B]` and, for each sample, the queries `[K, D]` of its `[SEG]`s."""
 
     loss: Tensor
     queries: Sequence[Tensor]

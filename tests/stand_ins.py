@@ -146,15 +146,15 @@ class Noise:
         return Pixels(pixels, valid)
 
 
-def odd_sizes(count: int, side: int) -> list[Size]:
-    """Sides from 1 to 40 overview sides, many at, just below and just above a multiple of one."""
+def odd_sizes(count: int, side: int, largest: int = 40) -> list[Size]:
+    """Sides from 1 to `largest` overview sides, many at, just below or above a multiple of one."""
     draw = random.Random(0)
     sizes = [Size(1, 1), Size(1, 700), Size(700, 1), Size(side, side), Size(side + 1, side)]
 
     def one() -> int:
         if draw.random() < 0.4:
-            return max(1, side * draw.choice((1, 2, 4, 8, 16, 20)) + draw.randint(-2, 2))
-        return draw.randint(1, int(side * 40 ** draw.random()))
+            return max(1, side * draw.choice((1, 2, 4, 8, largest // 2)) + draw.randint(-2, 2))
+        return draw.randint(1, int(side * largest ** draw.random()))
 
     while len(sizes) < count:
         sizes.append(Size(one(), one()))
