@@ -36,6 +36,7 @@ class Symmetry:
         return (-row if self.down else row), (-column if self.across else column)
 
 
+UPRIGHT = Symmetry()
 SYMMETRIES = tuple(Symmetry(*flags) for flags in product((False, True), repeat=3))
 
 
@@ -57,7 +58,7 @@ def turned(text: str, symmetry: Symmetry) -> str:
 
     A text without words of direction comes back as it was.
     """
-    if symmetry == Symmetry():
+    if symmetry == UPRIGHT:
         return text
     return _PATTERN.sub(lambda match: _reworded(match.group(0), symmetry), text)
 

@@ -46,9 +46,12 @@ def compose(
     facts = Facts(sample)
     names, weights = list(tasks), list(tasks.values())
     found: list[Exchange] = []
+    asked = set()
     for _ in range(count * _TRIES):
         exchange = _TRAINED[random.choices(names, weights)[0]](facts, random)
-        if exchange is not None and exchange not in found:
+        # The same in other words is asked only where there is nothing else.
+        if exchange is not None and (key := _meaning(exchange)) not in asked:
+            asked.add(key)
             found.append(exchange)
         if len(found) == count:
             break
@@ -146,6 +149,11 @@ def follow_up(facts: Facts, kind: Kind, random: Random | None = None) -> Exchang
         extent=after.extent,
         task="follow_up",
     )
+
+
+def _meaning(exchange: Exchange) -> tuple[object, ...]:
+    wanted = (exchange.instances, exchange.boxed, exchange.relevant, exchange.extent)
+    return exchange.task, exchange.reply.text, *wanted
 
 
 def _of_any(make: Callable[[Facts, Kind, Random], Exchange]) -> _Maker:

@@ -42,7 +42,7 @@ class Polygons:
 
     def draw(self, view: View, side: int, stride: int = 1) -> Tensor:
         canvas = np.zeros((side // stride, side // stride), np.float32)
-        if not _meet(self.box, view.box):
+        if not meet(self.box, view.box):
             return torch.from_numpy(canvas)
         zoom = (
             np.array([view.size.width / view.box.width, view.size.height / view.box.height])
@@ -85,7 +85,7 @@ class Bitmap:
 
     def draw(self, view: View, side: int, stride: int = 1) -> Tensor:
         cells = side // stride
-        if not _meet(self.box, view.box):
+        if not meet(self.box, view.box):
             return torch.zeros(cells, cells)
         down = _averaging(
             view.box.top, view.box.bottom, view.size.height, cells, stride, self.box.top,
@@ -144,7 +144,8 @@ def side_of(shapes: Sequence[Shape]) -> float | None:
     return float(np.median([math.sqrt(shape.area) for shape in shapes])) if shapes else None
 
 
-def _meet(one: Box, other: Box) -> bool:
+def meet(one: Box, other: Box) -> bool:
+    """Whether two boxes share any area."""
     return (
         max(one.left, other.left) < min(one.right, other.right)
         and max(one.top, other.top) < min(one.bottom, other.bottom)
