@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from mmengine.config import Config
 from numpy.typing import NDArray
 
 from . import plugins, weights
@@ -70,7 +71,7 @@ class Predictor:
     @classmethod
     def from_config(
         cls,
-        config: str | os.PathLike[str] | Mapping[str, Any],
+        config: str | os.PathLike[str] | Mapping[str, Any] | Config,
         checkpoint: str | os.PathLike[str],
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
@@ -110,15 +111,14 @@ class Predictor:
         return Session(self.model, scene, self.threshold, cache_bytes)
 
 
-def _arguments(config: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> dict[str, Any]:
     """What to build a GeoMag with."""
-    if isinstance(config, Mapping):
-        name, contents = "the config", config
+    if isinstance(config, str | os.PathLike):
+        name, block = f"config {os.fspath(config)}", _block_of_file(Path(config))
     else:
-        name, contents = f"config {os.fspath(config)}", _config_file(Path(config))
-    block = contents.get("model", contents)
-    if not isinstance(block, Mapping):
-        raise ConfigError(f"{name}: its model is a {type(block).__name__}, expected a dict")
+        name, block = "the config", config.get("model", config)
+    if not isinstance(block, Mapping | Config):
+        raise ConfigError(f"{name}: its model is {block!r}, expected a dict")
     arguments = dict(block.items())  # items() imports what mmengine holds lazily
     kind = arguments.pop("type", GeoMag)
     if kind not in (GeoMag, GeoMag.__name__):
@@ -134,18 +134,18 @@ def _arguments(config: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, 
     return arguments
 
 
-def _config_file(path: Path) -> Mapping[str, Any]:
-    from mmengine.config import Config
-
+def _block_of_file(path: Path) -> object:
+    """What a config file says of its model, None where it says nothing."""
     if not path.is_file():
         raise ConfigError(f"config {path}: no such file")
     try:
-        contents: Mapping[str, Any] = Config.fromfile(path)
-        contents.get("model")  # lazy imports fail on access
+        block: object = Config.fromfile(path).get("model")
+        if isinstance(block, Mapping):
+            block = dict(block.items())  # lazy imports fail on access
     # A config is code; whatever it raises is its own fault.
     except Exception as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from error
-    return contents
+    return block
 
 
 def _device(device: str | torch.device | None) -> torch.device | None:
