@@ -1,0 +1,158 @@
+"""Asks about an image, or about a drawn scene: python tools/demo.py [--scene FILE] [--prompt TEXT]
+
+Uses the weights that plugins/tiny ships. Where it ships none, it trains some on drawn scenes first,
+says so, and keeps them beside the results for the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from geomag import Predictor
+    from geomag.answer import Answer
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "configs" / "tiny_drawn.py"
+# Scenes of seeds 0 and 1 are for training and testing.
+SEED, NUMBER = 2, 0
+SIDE = 720
+
+
+def main() -> int:
+    """Answers, and prints what was asked, what came of it, and where it lies."""
+    options = _parser().parse_args()
+    from geomag.errors import GeoMagError
+
+    try:
+        kept = options.out / "weights.safetensors"
+        weights = shipped_weights()
+        if weights is None:
+            weights = kept
+            print("plugins/tiny ships no weights yet. This model learns from drawn scenes alone,")
+            if kept.exists():
+                print(f"did so in an earlier demo ({kept}; remove it to train anew)")
+            else:
+                print(f"now, for {options.seconds} seconds on this machine")
+                failed = train(options.out / "training", options.seconds, kept)
+                if failed:
+                    return failed
+            print("and answers accordingly: enough to see every part at work, no more.\n")
+        scene = options.scene or draw_scene(options.out)
+        answer = load(weights).open(scene).ask(options.prompt)
+        lines = [f"scene   {scene}", *report(answer)]
+        lines += [f"wrote   {path}" for path in save(answer, options.out)]
+        print("\n".join(lines))
+    except GeoMagError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Asks GeoMag about an image or a drawn scene.")
+    parser.add_argument("--scene", type=Path, help="an image of yours (a drawn scene)")
+    parser.add_argument("--prompt", default="every airplane", help="(every airplane)")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="(out/demo)")
+    parser.add_argument(
+        "--seconds", type=int, default=120, help="to train, where no weights are shipped (120)"
+    )
+    return parser
+
+
+def shipped_weights() -> Path | None:
+    """The weights inside plugins/tiny, where it has some."""
+    from geomag import inference, plugins
+
+    plugin, component = plugins.lookup("model", inference.DEFAULT_MODEL)
+    found: Path | None = plugins.load(component, plugin)()["weights"]
+    return found
+
+
+def train(folder: Path, seconds: int, kept: Path) -> int:
+    """Trains on drawn scenes and keeps the weights; returns 0, or the exit code of what failed.
+
+    A training that was stopped goes on.
+    """
+    from geomag import weights
+    from geomag.engine import launch
+
+    settings = [f"custom_hooks.0.seconds={seconds}", "log_level=WARNING"]
+    code = launch.train(
+        [str(CONFIG), "--work-dir", str(folder), "--resume", "--cfg-options", *settings]
+    )
+    newest = None if code else weights.newest(folder, lambda message: None)
+    if newest is not None:
+        weights.save(kept, weights.unwrapped(weights.read(newest)), {})
+    return code
+
+
+def load(weights: Path) -> Predictor:
+    """The model with these weights."""
+    from geomag import Predictor
+
+    return Predictor.from_config(CONFIG, weights)
+
+
+def draw_scene(folder: Path) -> Path:
+    """Draws a scene that no training sees, and returns its file."""
+    from PIL import Image
+
+    from geomag.data.drawn import DrawnScenes
+    from geomag.geometry import overview
+    from geomag.weights import replacing
+
+    scene = DrawnScenes(length=NUMBER + 1, size=SIDE, seed=SEED)[NUMBER].scene
+    seen = scene.read(overview(scene.info.size, SIDE), SIDE)
+    path = folder / "scene.png"
+    with replacing(path) as temporary:
+        picture = (seen.pixels * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(picture).save(temporary, format="PNG")
+    return path
+
+
+def report(answer: Answer) -> list[str]:
+    """What was asked and what came of it, a line each."""
+    lines = [f"prompt  {answer.prompt}", f"answer  {answer.text or '(no text)'}"]
+    if answer.refused:
+        lines.append("refused nothing in the scene was pointed at")
+    for number, mask in enumerate(answer.masks, 1):
+        lines.append(f"mask {number}  {mask.area} pixels, score {mask.score:.2f}")
+    return [*lines, f"cost    {answer.cost}"]
+
+
+def save(answer: Answer, folder: Path) -> list[Path]:
+    """Text, picture of what it looked at and found, and everything as JSON; the masks by themselves
+    as pictures, and as COCO run lengths. Returns the files."""
+    from PIL import Image
+
+    from geomag.weights import replacing
+
+    for stale in folder.glob("mask-*.png"):
+        stale.unlink()
+    written = answer.save(folder)
+    texts = {
+        folder / "answer.txt": "\n".join(report(answer)),
+        folder / "masks.json": json.dumps([mask.to_rle() for mask in answer.masks]),
+    }
+    for path, text in texts.items():
+        with replacing(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+        written.append(path)
+    for number, mask in enumerate(answer.masks, 1):
+        path = folder / f"mask-{number}.png"
+        with replacing(path) as temporary:
+            Image.fromarray(mask.to_dense()).save(temporary, format="PNG")
+        written.append(path)
+    return written
+
+
+if __name__ == "__main__":
+    sys.exit(main())
