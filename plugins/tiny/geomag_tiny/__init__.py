@@ -26,4 +26,5 @@ def geomag_components() -> list[Component]:
         Component("granularity_controller", "rules", "geomag_tiny.rules:Rules"),
         Component("cropper", "cropper", "geomag_tiny.cropper:Cropper", tiny={"width": 32}),
         Component("mask_head", "mask_head", "geomag_tiny.mask_head:MaskHead", tiny={"hidden": 8}),
+        Component("model", "default", "geomag_tiny.default:model"),
     ]

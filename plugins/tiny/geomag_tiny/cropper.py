@@ -64,7 +64,8 @@ class Cropper(nn.Module):
         candidates: Sequence[View],
         plan: Plan,
     ) -> Sequence[View]:
-        values = geometry.relevance_of(candidates, looks, relevance)
+        known = [None if opinion is None else opinion.detach() for opinion in relevance]
+        values = geometry.relevance_of(candidates, looks, known)
         worth = [
             (value is None, 0.0 if value is None else -value, place)
             for place, value in enumerate(values)

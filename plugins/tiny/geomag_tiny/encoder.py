@@ -139,7 +139,8 @@ class _Ascent(nn.Module):
 
     def forward(self, own: Tensor, above: Tensor, frame: Tensor | None) -> Tensor:
         lifted = F.interpolate(self.above(above), scale_factor=2.0, mode="nearest")
-        mixed = self.own(self.norm(own)) + lifted
+        # A grid of odd sides was rounded up on the way down.
+        mixed = self.own(self.norm(own)) + lifted[..., : own.shape[2], : own.shape[3]]
         mixed = mixed + self.mix(kept(F.relu(mixed), frame))
         return kept(self.out(mixed), frame)
 

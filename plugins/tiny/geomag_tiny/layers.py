@@ -30,7 +30,7 @@ def kept(values: Tensor, frame: Tensor | None) -> Tensor:
 
 def pooled(frame: Tensor, stride: int) -> Tensor:
     """The cells of a grid of `stride` that hold any of `frame [N, 1, h, w]` (1 where data is)."""
-    return F.max_pool2d(frame, stride) if stride > 1 else frame
+    return F.max_pool2d(frame, stride, ceil_mode=True) if stride > 1 else frame
 
 
 def valid_cells(valid: list[Tensor], stride: int, like: Tensor) -> Tensor:

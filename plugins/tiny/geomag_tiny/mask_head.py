@@ -22,6 +22,8 @@ RARE = -3.0
 OUTSIDE = -20.0
 """The logit where there is no data."""
 _PLACES = 7
+_LEAK = 0.1
+"""A query whose cells all fell silent would never learn again."""
 _TOPS = (1, 8, 32)
 """Presence is read off the mean of so many highest logits."""
 
@@ -111,7 +113,7 @@ def _run(kernels: Tensor, cells: Tensor, hidden: int) -> Tensor:
     inputs = cells.shape[1]
     first, bias, second, offset = kernels.split([hidden * inputs, hidden, hidden, 1], dim=2)
     rows = first.reshape(images, count * hidden, inputs)
-    inner = F.relu(torch.baddbmm(bias.reshape(images, -1, 1), rows, cells.flatten(2)))
+    inner = F.leaky_relu(torch.baddbmm(bias.reshape(images, -1, 1), rows, cells.flatten(2)), _LEAK)
     inner = inner.view(images * count, hidden, -1)
     drawn = torch.baddbmm(offset.reshape(-1, 1, 1), second.reshape(-1, 1, hidden), inner)
     return drawn.view(images, count, *cells.shape[2:])
