@@ -120,6 +120,12 @@ def test_it_trains_and_is_evaluated_with_nothing_changed(site: Path, tmp_path: P
     assert "acme" not in listed  # nothing was left in the environment
 
 
+def test_it_keeps_its_promises(site: Path, tmp_path: Path) -> None:
+    kit = ("-m", "pytest", "--pyargs", "geomag.testing", "-k", "acme", "-p", "no:cacheprovider")
+    ran = run(*kit, "-q", site=site, folder=tmp_path)
+    assert re.search(r"[1-9]\d* passed", ran)
+
+
 def check_training(log: str) -> None:
     losses = [
         {name: float(value) for name, value in re.findall(r"(loss\w*): ([\d.e+-]+|nan|inf)", line)}

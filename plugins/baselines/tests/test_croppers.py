@@ -12,6 +12,7 @@ from geomag import geometry
 from geomag.contracts import Binding
 from geomag.errors import ConfigError, PluginError
 from geomag.registry import CROPPERS
+from geomag.testing import check_component
 from geomag.values import Box, Level, Look, Plan, Prompt, SceneInfo, Size, Turn, View
 
 SIDE = 32
@@ -207,3 +208,8 @@ def test_oracle_forgets() -> None:
     oracle.bind([Square(2, 2, 8)])
     oracle.bind([])
     assert seen(oracle, 1000) == []
+
+
+def test_uncertain_keeps_its_promises_around_a_cropper_with_opinions() -> None:
+    config = {"type": "baselines/uncertain", "cropper": {"type": "tiny/cropper", "width": 8}}
+    assert check_component("cropper", config) == []
