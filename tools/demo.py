@@ -27,8 +27,11 @@ def main() -> int:
     """Answers, and prints what was asked, what came of it, and where it lies."""
     options = _parser().parse_args()
     from geomag.errors import GeoMagError
+    from geomag.scenes import open_scene
 
     try:
+        file = options.scene or draw_scene(options.out)
+        scene = open_scene(file)
         kept = options.out / "weights.safetensors"
         weights = shipped_weights()
         if weights is None:
@@ -42,9 +45,8 @@ def main() -> int:
                 if failed:
                     return failed
             print("and answers accordingly: enough to see every part at work, no more.\n")
-        scene = options.scene or draw_scene(options.out)
         answer = load(weights).open(scene).ask(options.prompt)
-        lines = [f"scene   {scene}", *report(answer)]
+        lines = [f"scene   {file}", *report(answer)]
         lines += [f"wrote   {path}" for path in save(answer, options.out)]
         print("\n".join(lines))
     except GeoMagError as error:
