@@ -20,9 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/*.md")])
-CEREMONY = re.compile(
-    r"(forward pass|initiali[sz]es? |constructor|the class |this (class|function))", re.I
-)
+CEREMONY = re.compile(r"(forward pass|initiali[sz]es? |constructor|this (class|function))", re.I)
 
 
 def documented() -> list[tuple[str, str | None]]:
