@@ -21,6 +21,7 @@ from ..scenes.image import ImageScene
 from ..values import Size
 from .instructions import TEST_TASKS, examine
 from .samples import Bitmap, Expression, Kind, LabelledSample, Polygons
+from .tracing import along_edges, goes_through_centres
 
 _LOGGER = logging.getLogger(__name__)
 _FEW = 3
@@ -257,6 +258,8 @@ def _added(record: _Record, item: Any, label: int) -> bool:
         record.runs[len(record.labels)] = segmentation
     else:
         rings = [np.array(ring, np.float32).reshape(-1, 2) for ring in segmentation]
+        if goes_through_centres(rings, item.get("bbox")):
+            rings = along_edges(rings)
         rings = [ring for ring in rings if len(ring) > 2]
         area = Polygons(rings, record.size).area
         if not area:

@@ -112,6 +112,8 @@ def ground(facts: Facts, random: Random) -> Exchange | None:
 
 def region(facts: Facts, random: Random) -> Exchange | None:
     """What is in one of the nine parts of the scene; None where a border makes that doubtful."""
+    if not facts.sample.kinds:
+        return None
     places = list(POSITIONS)
     filled = set(facts.cells)
     if filled and random.random() < 0.8:

@@ -93,10 +93,11 @@ def _decoded(path: Path) -> NDArray[Any]:
     """The pixels as an array that `ArrayScene` takes."""
     try:
         with _opened(path) as image:
-            # Pillow reads 16-bit colour as 8; only the header tells.
+            image.load()
+            # Pillow reads 16-bit colour as 8; only the header tells. OpenCV reads all of it, but
+            # would take a truncated file for a whole one.
             if image.format == "PNG" and _depth(path) == 16 and image.mode in ("RGB", "RGBA"):
                 return _deep(path)
-            image.load()
             return _pixels(image)
     except SceneError:
         raise
