@@ -52,7 +52,8 @@ def mask(masks: LookMasks, targets: MaskTargets, look: Look) -> Tensor:
     if queries == 0:
         return masks.logits.flatten(1).sum(1)
     union = torch.zeros(queries, height, width, device=masks.logits.device)
-    union = union.index_reduce(0, targets.query, targets.masks, "amax")
+    owner = targets.query[:, None, None].expand_as(targets.masks)
+    union = union.scatter_reduce(0, owner, targets.masks, "amax")
     logits = F.interpolate(
         masks.logits[None].float(), (height, width), mode="bilinear", align_corners=False
     )[0]
