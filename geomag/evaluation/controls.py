@@ -57,7 +57,7 @@ class PromptSwapped:
     """The samples of a data set, asked for something else than what their truth shows.
 
     Keeps the exchanges of `tasks` alone. Each is asked with the words of another exchange of its
-    task that means objects of other labels, from anywhere in the data set; which, depends on `seed`.
+    task that means objects of other labels, drawn by `seed` from the whole data set.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
-from .outcomes import Outcome, Examined
+from .outcomes import Examined, Outcome
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 EmptyUnion = Literal["one", "zero", "skip"]
@@ -27,7 +27,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {">=": operator.ge, ">":
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A ratio with the ends of its 95 % bootstrap interval; NaN where there was nothing to count."""
+    """A ratio with the ends of its 95 % bootstrap interval; NaN where nothing was counted."""
 
     value: float
     low: float
@@ -66,9 +66,10 @@ def ratio(
 class MaskMetric(BaseMetric):
     """Overlap on what is there, refusals on what is not, each with an interval over images.
 
-    For every task of `present`: mean IoU, overall IoU, P@0.5 to P@0.9, and false refusals; for every
-    task of `absent`: the share refused. `empty_union` says what the IoU of two empty masks is, or
-    that such an exchange is left out; `compare` whether an IoU of exactly 0.5 counts for P@0.5.
+    For every task of `present`: mean IoU, overall IoU, P@0.5 to P@0.9, and false refusals; for
+    every task of `absent`: the share refused. `empty_union` says what the IoU of two empty masks
+    is, or that such an exchange is left out; `compare` whether an IoU of exactly 0.5 counts for
+    P@0.5.
     """
 
     default_prefix = "masks"
@@ -116,11 +117,7 @@ class MaskMetric(BaseMetric):
         return metrics
 
     def _overlaps(self, asked: Sequence[Outcome]) -> dict[str, tuple[str, Figure]]:
-        kept = [
-            outcome
-            for outcome in asked
-            if outcome.overlap.union or self.empty_union != "skip"
-        ]
+        kept = [outcome for outcome in asked if outcome.overlap.union or self.empty_union != "skip"]
         ious = [self._iou(outcome) for outcome in kept]
         ones = [1.0] * len(kept)
         unions = [float(outcome.overlap.union) for outcome in kept]

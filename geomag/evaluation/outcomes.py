@@ -38,7 +38,7 @@ class Outcome:
     """How one exchange went. `name` is the sample's: intervals resample these, not exchanges.
 
     `reply` is what should have been answered, `text` what was. `refused` says that nothing was
-    marked. `views` were looked at beyond the overview, `new_views` of all looks were not yet cached.
+    marked. `views` were looked at beyond the overview; `new_views` of all were not yet cached.
     """
 
     name: str

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from geomag.data.samples import Bitmap, Polygons
-from geomag.evaluation.outcomes import Outcome, OutcomeKeeper, Overlap, Examined, compare
+from geomag.evaluation.outcomes import Examined, Outcome, OutcomeKeeper, Overlap, compare
 from geomag.masks import SceneMask, Tile
 from geomag.values import Box, Size, View
 

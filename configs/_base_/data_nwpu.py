@@ -1,0 +1,46 @@
+"""NWPU VHR-10 with its referring expressions, under `data_root`: its train, and its val to test."""
+
+from mmengine.dataset import DefaultSampler
+from mmengine.runner import TestLoop
+
+from geomag.data.coco import CocoInstances
+from geomag.data.views import ViewSampled, collate
+from geomag.engine.sampler import EndlessSampler
+from geomag.evaluation.masks import MaskMetric
+
+data_root = "data"
+origin = (
+    "NWPU VHR-10 with COCO instance masks as prepared by RSPrompter, and EarthDial's referring "
+    "expressions"
+)
+train_scenes = dict(
+    type=CocoInstances,
+    root="nwpu_vhr10",
+    annotations="annotations/instances_train.json",
+    referring="annotations/referring_train.json",
+    origin=origin,
+)
+shown_scenes = dict(
+    type=CocoInstances,
+    root="nwpu_vhr10",
+    annotations="annotations/instances_val.json",
+    referring="annotations/referring_val.json",
+    origin=origin,
+)
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type=EndlessSampler),
+    collate_fn=dict(type=collate),
+    dataset=dict(type=ViewSampled, side=256, closer_views=2, exchanges=4, dataset=train_scenes),
+)
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    sampler=dict(type=DefaultSampler, shuffle=False),
+    collate_fn=dict(type=collate),
+    dataset=shown_scenes,
+)
+test_cfg = dict(type=TestLoop)
+test_evaluator = dict(type=MaskMetric)

@@ -1,0 +1,1 @@
+"""Training and testing through mmengine: what is ours of it."""
