@@ -14,11 +14,13 @@ from torch import Tensor
 from ..values import Box, Size
 from .directions import SYMMETRIES
 from .frames import Frame, cuts
-from .samples import LabelledSample
+from .samples import LabelledSample, meet
 
 WINDOWED = 0.4
 """This share of the samples shows a window of its scene; expressions are asked of the others."""
 LEAST_WINDOW = 0.5
+EMPTIED = 0.2
+"""This share of the windows may leave out all objects: familiar ground with nothing on it."""
 SCALES = (0.8, 1.25)
 _TRIES = 6
 
@@ -30,13 +32,15 @@ def random_frame(sample: LabelledSample, random: Random) -> Frame:
     window = Box(0, 0, size.width, size.height)
     # Exchanges that were written elsewhere cannot be told anew for a window.
     if sample.kinds and random.random() < WINDOWED:
+        emptied = not sample.shapes or random.random() < EMPTIED
         for _ in range(_TRIES):
             height = max(1, round(size.height * random.uniform(LEAST_WINDOW, 1)))
             width = max(1, round(size.width * random.uniform(LEAST_WINDOW, 1)))
             top = random.randint(0, size.height - height)
             left = random.randint(0, size.width - width)
             drawn = Box(left, top, left + width, top + height)
-            if not cuts(sample, drawn):
+            shown = emptied or any(meet(shape.box, drawn) for shape in sample.shapes)
+            if shown and not cuts(sample, drawn):
                 window = drawn
                 break
     scale = 1.0

@@ -31,6 +31,7 @@ TASKS: Mapping[str, float] = {
 }
 """What training asks for, and how often."""
 TEST_TASKS = ("class", "referring", "absent")
+_ALWAYS: Mapping[str, float] = {"class": 0.5, "absent": 0.5}
 _TRIES = 8
 _Maker = Callable[[Facts, Random], Exchange | None]
 
@@ -40,7 +41,8 @@ def compose(
 ) -> tuple[Exchange, ...]:
     """`count` exchanges about a scene, of tasks drawn by weight, in varied wording.
 
-    A task that the scene has nothing for (a referring expression in an empty scene) is drawn again.
+    A task that the scene has nothing for (a referring expression in an empty scene) is drawn again;
+    where none of the tasks suits the scene, it is asked for its classes.
     Rare classes are asked for as often as frequent ones. The same `random` composes the same.
     """
     facts = Facts(sample)
@@ -55,6 +57,8 @@ def compose(
             found.append(exchange)
         if len(found) == count:
             break
+    if not found and sample.kinds and tasks is not _ALWAYS:
+        return compose(sample, count, random, _ALWAYS)
     while found and len(found) < count:
         found.append(random.choice(found))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Outlines as tools write them that trace masks: through the centres of the pixels on the border."""
+"""Outlines as tools write them that trace masks: through the centres of the border pixels."""
 
 from __future__ import annotations
 

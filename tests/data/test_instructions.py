@@ -155,7 +155,9 @@ def test_boxes_come_in_reading_order_and_never_too_many() -> None:
 def test_crowds_are_neither_counted_nor_boxed() -> None:
     sample = scene(uncounted=frozenset({"ship", "water", "storage_tank"}), expressions=())
     for task in ("count", "grounding"):
-        assert not any(one.relevant for one in composed(task, 100, sample))
+        found = [one for one in composed(task, 100, sample) if one.task == task]
+        assert found
+        assert not any(one.relevant for one in found)
     assert all("ships" in one.reply.text for one in composed("caption", 5, sample))
     assert not any("3" in one.reply.text for one in composed("caption", 5, sample))
 
@@ -177,6 +179,12 @@ def test_always_as_many_as_asked_even_where_little_can_be_said() -> None:
     for count in (1, 4, 30):
         assert len(compose(empty, count, Random(0))) == count
     assert compose(replace(empty, kinds=()), 4, Random(0)) == ()
+
+
+def test_a_scene_that_no_task_suits_is_asked_for_its_classes() -> None:
+    empty = scene(shapes=(), labels=(), expressions=(), uncounted=frozenset())
+    found = compose(empty, 3, Random(0), {"referring": 1, "caption": 1})
+    assert [one.task for one in found] == ["absent"] * 3
 
 
 def test_nothing_is_asked_twice_while_there_is_something_else() -> None:
