@@ -15,7 +15,7 @@ from torch import Tensor
 from . import losses, tokens
 from .contracts import Learning, Matching
 from .errors import ContractError
-from .values import Exchange, Lesson, Look, MaskTargets, Plan, Prompt, TrainingSample
+from .values import Exchange, Lesson, Look, MaskTargets, Plan, PlanTarget, Prompt, TrainingSample
 
 if TYPE_CHECKING:
     from .model import GeoMag
@@ -51,18 +51,15 @@ def loss(
         for exchange in sample.exchanges
     ]
     owners = [item.owner for item in asked]
+    infos = [samples[owner].info for owner in owners]
     opinions = [model.cropper.relevance(item.looks, item.prompt) for item in asked]
     targets = [
-        losses.plan_target(item.exchange, samples[item.owner].info, model.overview_side)
-        for item in asked
+        losses.plan_target(item.exchange, info, model.overview_side)
+        for item, info in zip(asked, infos, strict=True)
     ]
+    limit = model.llm_adapter.max_visual_tokens
     visual = [
-        tokens.adjust(
-            item.looks,
-            opinion,
-            Plan(target.level, model.overview_side, max_tokens=target.max_tokens),
-            model.llm_adapter.max_visual_tokens,
-        )
+        tokens.adjust(item.looks, opinion, _budget(model, target), limit)
         for item, opinion, target in zip(asked, opinions, targets, strict=True)
     ]
     lesson = model.llm_adapter(
@@ -73,7 +70,6 @@ def loss(
     controller = model.granularity_controller
     planned = lesson.loss.new_zeros(len(asked))
     if isinstance(controller, Learning):
-        infos = [samples[owner].info for owner in owners]
         planned = controller.loss([item.prompt for item in asked], infos, targets)
     judged = [_relevance_loss(item, opinion) for item, opinion in zip(asked, opinions, strict=True)]
     count = len(samples)
@@ -83,6 +79,10 @@ def loss(
         "loss_relevance": losses.per_sample(judged, owners, count),
         "loss_plan": losses.per_sample(list(planned), owners, count),
     }
+
+
+def _budget(model: GeoMag, target: PlanTarget) -> Plan:
+    return Plan(target.level, model.overview_side, max_tokens=target.max_tokens)
 
 
 def _relevance_loss(asked: _Asked, opinions: Sequence[Tensor | None]) -> Tensor:
