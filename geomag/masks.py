@@ -193,22 +193,29 @@ class SceneMask:
         return whole if box is None else window_of(box).meet(whole)
 
     def _painted(self, window: Window) -> Iterator[tuple[Window, Levels]]:
+        edges = self._edges()
         for block in window.blocks():
             levels = np.zeros((block.height, block.width), dtype=np.float32)
-            for tile in self.tiles:
-                tile.paint(levels, block)
+            for place in _meeting(edges, block):
+                self.tiles[place].paint(levels, block)
             yield block, levels
 
     def _pieces(self) -> Iterator[tuple[Window, NDArray[np.bool_]]]:
         """The mask in pieces that do not overlap, each from one tile; all else is outside."""
+        edges = self._edges()
         for place, tile in enumerate(self.tiles):
-            finer = self.tiles[place + 1 :]
             for block in tile.extent(self.threshold).blocks():
                 levels = np.zeros((block.height, block.width), dtype=np.float32)
                 tile.paint(levels, block)
-                for other in finer:
-                    Tile(other.view, None).paint(levels, block)
+                for finer in _meeting(edges[place + 1 :], block):
+                    Tile(self.tiles[place + 1 + finer].view, None).paint(levels, block)
                 yield block, levels > self.threshold * 255
+
+    def _edges(self) -> NDArray[np.float64]:
+        """Where the tiles lie, `[tiles, 4]`: left, top, right, bottom."""
+        boxes = [tile.view.box for tile in self.tiles]
+        edges = [(box.left, box.top, box.right, box.bottom) for box in boxes]
+        return np.array(edges, dtype=np.float64).reshape(-1, 4)
 
     def _run_edges(self) -> Iterator[NDArray[np.int64]]:
         """Where, counting down the columns of the scene, the mask begins and ends."""
@@ -235,6 +242,13 @@ class SceneMask:
             yield edges[:-1]
         if last >= 0:
             yield np.array([last])
+
+
+def _meeting(edges: NDArray[np.float64], block: Window) -> list[int]:
+    """The rows of `edges` that share ground with a block, in order."""
+    meets = (edges[:, :2] < (block.right, block.bottom)) & (edges[:, 2:] > (block.left, block.top))
+    places: list[int] = np.flatnonzero(meets.all(1)).tolist()
+    return places
 
 
 def _inside(block: Window, window: Window) -> tuple[slice, slice]:
