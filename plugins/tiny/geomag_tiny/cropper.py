@@ -14,6 +14,7 @@ from geomag.values import Look, Plan, Prompt, View
 from .layers import ChannelNorm, kept, valid_cells
 from .pool import PromptPool
 
+STRIDE = 8
 RARE = -4.0
 """The logit relevance starts from: few cells hold what is asked for."""
 
@@ -21,9 +22,9 @@ RARE = -4.0
 class Cropper(nn.Module):
     """The prompt turns channels of the fused features up and down; what is left is relevance.
 
-    Maps have the second finest stride, but see the finest features, so that small things survive.
-    A view whose relevance is below `threshold` is not worth a closer look; one that nothing is
-    known about is, after all others.
+    Maps have a stride of 8, or the finest there is above it: small things survive, and a further
+    prompt about known looks costs little. A view whose relevance is below `threshold` is not
+    worth a closer look; one that nothing is known about is, after all others.
     """
 
     def __init__(
@@ -36,12 +37,12 @@ class Cropper(nn.Module):
     ) -> None:
         super().__init__()
         self.threshold = threshold
-        self.place = min(1, len(strides) - 1)
-        self.stride = strides[self.place]
-        self.folds = tuple(max(1, self.stride // stride) for stride in strides)
+        self.finest = next(
+            (place for place, stride in enumerate(strides) if stride >= STRIDE), len(strides) - 1
+        )
+        self.stride = strides[self.finest]
         self.levels = nn.ModuleList(
-            nn.Conv2d(dim * fold**2, width, 1, bias=False)
-            for dim, fold in zip(visual_dims, self.folds, strict=True)
+            nn.Conv2d(dim, width, 1, bias=False) for dim in visual_dims[self.finest :]
         )
         self.norm = ChannelNorm(width)
         self.prompt = PromptPool(prompt_dim, width)
@@ -77,12 +78,12 @@ class Cropper(nn.Module):
         """Looks of one shape to `[N, h/s, w/s]`."""
         dtype = self.decide.weight.dtype
         seen = valid_cells([look.valid for look in looks], self.stride, self.decide.weight)
-        grid = seen.shape[-2:]
-        fused = looks[0].features[self.place].new_zeros(())
-        for number, (level, fold) in enumerate(zip(self.levels, self.folds, strict=True)):
-            values = torch.stack([look.features[number] for look in looks]).to(dtype)
-            part = level(F.pixel_unshuffle(values, fold) if fold > 1 else values)
-            fused = fused + (part if fold > 1 else F.interpolate(part, grid, mode="nearest"))
+        fused: Tensor = 0  # type: ignore[assignment]  # what a sum starts from
+        for place, level in enumerate(self.levels, self.finest):
+            values = level(torch.stack([look.features[place] for look in looks]).to(dtype))
+            if place > self.finest:
+                values = F.interpolate(values, seen.shape[-2:], mode="nearest")
+            fused = fused + values
         scale, shift = self.modulate(self.prompt([prompt.embedding])).view(1, 2, -1, 1, 1).unbind(1)
         chosen = F.relu(self.norm(fused) * (1 + scale) + shift)
         logits: Tensor = self.decide(F.relu(self.mix(kept(chosen, seen))))
