@@ -14,7 +14,7 @@ EDITABLE := --editable .[dev] $(addprefix --editable ,$(PLUGINS))
 CHECKED := geomag plugins tools configs tests
 TYPED := geomag
 
-.PHONY: help environment demo test conformance lint format ci clean
+.PHONY: help environment demo test lint format ci clean
 
 help:
 	@echo "make demo                            a question about a drawn scene, answered under out/demo"
