@@ -23,6 +23,7 @@ class InapplicableError(GeoMagError):
     """A check has nothing to say about this component."""
 
 
+FIRST = "check_can_be_built"
 _FILED: dict[str, dict[str, Check]] = {kind: {} for kind in SLOT_KINDS}
 
 
@@ -42,10 +43,11 @@ def promise(*kinds: str) -> Callable[[Check], Check]:
 
 
 def checks(kind: str) -> dict[str, Check]:
-    """The checks of one kind by name."""
+    """The checks of one kind by name; first the one without which there is nothing to check."""
     from . import conformance  # noqa: F401  it imports every file of checks, and they file themselves
 
-    return dict(_FILED[kind])
+    filed = _FILED[kind]
+    return {name: filed[name] for name in sorted(filed, key=lambda name: name != FIRST)}
 
 
 def promise_of(check: Check) -> str:

@@ -14,6 +14,9 @@ EXACT = 1e-5
 CLOSE = 1e-3
 """For the same sums in another order: another batch, another way to attend."""
 
+ROUGH = 2e-2
+"""For the same sums on another machine."""
+
 
 def distance(first: Tensor, second: Tensor) -> float:
     """The largest difference, as a share of the largest value; infinite where shapes differ."""

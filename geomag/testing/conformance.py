@@ -21,7 +21,7 @@ from . import (  # noqa: F401  they file their checks
     generation,
     mask_head,
 )
-from .checks import BrokenPromiseError, Check, InapplicableError, checks, promise_of
+from .checks import FIRST, BrokenPromiseError, Check, InapplicableError, checks, promise_of
 from .subject import Subject
 
 
@@ -51,16 +51,20 @@ def check_component(kind: str, component: Any, **facts: Any) -> list[Violation]:
     """
     if kind not in SLOT_KINDS:
         raise ConfigError(f"there is no slot {kind!r}; slots: {', '.join(SLOT_KINDS)}")
-    build = _subject(kind, component, facts)
+    return violations(_subject(kind, component, facts))
+
+
+def violations(build: Subject) -> list[Violation]:
+    """Every check of its kind that a component fails; only the first where it cannot be built."""
     found = []
-    for check in checks(kind).values():
+    for check in checks(build.kind).values():
         try:
             run(check, build)
         except InapplicableError:
             continue
         except Exception as error:  # noqa: BLE001  whatever a component raises breaks the promise
             found.append(Violation(check.__name__, promise_of(check), describe(error)))
-            if check is every_kind.check_can_be_built:
+            if check.__name__ == FIRST:
                 break
     return found
 

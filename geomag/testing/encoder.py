@@ -106,7 +106,8 @@ def check_images_do_not_mix(build: Subject) -> None:
 
 @promise("vision_encoder")
 def check_images_do_not_mix_in_training(build: Subject) -> None:
-    """Nor in training: statistics over a batch would make a step depend on how it is shared out."""
+    """In training they do not either: statistics over a batch would make a step depend on how it
+    is shared out."""
     _expect_unmixed(build, build().train())
 
 
@@ -115,7 +116,9 @@ def check_features_lie_where_pixels_lie(build: Subject) -> None:
     """What changes in one quarter of an image changes most in that quarter of every level: neither
     turned, mirrored nor shifted."""
     encoder = build()
-    pixels = _pixels(build, encoder)
+    # Every level has a cell to each quarter, and more.
+    side = max(4 * encoder.strides[-1], build.samples(encoder).side)
+    pixels = _pixels(build, encoder, side, side)
     before = encoder(pixels)
     half = pixels.shape[-1] // 2
     for top, left in ((True, False), (False, True)):

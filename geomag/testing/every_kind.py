@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..contracts import Binding
 from .checks import expect, expect_none, needs, promise
-from .comparison import CLOSE, EXACT, differences
+from .comparison import CLOSE, EXACT, ROUGH, differences
 from .exercise import exercise
 from .hidden import hidden
 from .subject import Subject
@@ -108,7 +108,10 @@ def check_follows_dtype_and_device(build: Subject) -> None:
             expect(not wrong, f"{', '.join(wrong)} of {dtype} weights and pixels is not {dtype}")
         reference = exercise(build.kind, plain := build(), build.samples(plain))
         moved = {name: value.cpu() for name, value in found.items()}
-        _expect_alike(reference, moved, f"on {device} in {dtype}")
+        # Accelerators multiply with fewer digits.
+        _expect_alike(
+            reference, moved, CLOSE if device == "cpu" else ROUGH, f"as {dtype} on {device}"
+        )
 
 
 @promise()
@@ -166,12 +169,14 @@ def _finite(gradient: Tensor | None) -> bool:
     return gradient is None or bool(gradient.isfinite().all())
 
 
-def _expect_alike(first: dict[str, Tensor], second: dict[str, Tensor], where: str) -> None:
+def _expect_alike(
+    first: dict[str, Tensor], second: dict[str, Tensor], tolerance: float, where: str
+) -> None:
     # What is generated or ranked may turn at a tie; what is computed may not.
     turning = ("text", "generated queries", "order")
     found = differences(
         {name: value for name, value in first.items() if name not in turning},
         {name: value for name, value in second.items() if name not in turning},
-        CLOSE,
+        tolerance,
     )
-    expect_none([f"{where} {problem}" for problem in found])
+    expect_none([f"{where}, {problem}" for problem in found])

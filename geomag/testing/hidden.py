@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import types
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from torch import Tensor, nn
@@ -57,6 +60,10 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
         yield ".__self__", value.__self__
     elif isinstance(value, types.FunctionType):
         for cell in value.__closure__ or ():
-            yield "()", cell.cell_contents
+            with contextlib.suppress(ValueError):  # a cell can be empty
+                yield "()", cell.cell_contents
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # With slots it has no __dict__.
+        yield from ((f".{item.name}", getattr(value, item.name)) for item in fields(value))
     elif not isinstance(value, type | types.ModuleType) and hasattr(value, "__dict__"):
         yield from ((f".{name}", inner) for name, inner in vars(value).items())

@@ -107,6 +107,7 @@ class Samples:
         self.side = facts.side
         self.scene = Size(16 * self.side, 24 * self.side + 37)
         self.info = SceneInfo(self.scene, facts.bands, resolution=0.3)
+        self.texts = TEXTS[seed % len(TEXTS) :] + TEXTS[: seed % len(TEXTS)]
         self.plan = Plan(Level.PIXEL, self.side)
         self._draw = torch.Generator().manual_seed(seed)
         self._handed: list[tuple[str, Tensor, Tensor]] = []
@@ -170,9 +171,9 @@ class Samples:
 
     # -- prompts ---------------------------------------------------------------------------------
 
-    def prompts(self, texts: Sequence[str] = TEXTS) -> list[Prompt]:
+    def prompts(self, texts: Sequence[str] | None = None) -> list[Prompt]:
         """Prompts as the language model beside the component reads them, or as one might."""
-        conversations = [conversation(text) for text in texts]
+        conversations = [conversation(text) for text in texts or self.texts]
         if self.reader is not None:
             read: list[Prompt] = self.reader.read(conversations)
             return [replace(prompt, embedding=prompt.embedding.to(self.dtype)) for prompt in read]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -126,8 +126,13 @@ class Subject:
             return set()
         target, local = self.config.get("type"), registry.SLOTS[self.kind].module_dict
         if isinstance(target, str):
-            target = local.get(target) or plugins.load(plugins.find(self.kind, target))
+            target = local.get(target) or _declared(self.kind, target)
         return set(inspect.signature(target).parameters) if callable(target) else set()
+
+
+def _declared(kind: str, name: str) -> Callable[..., Any]:
+    plugin, component = plugins.lookup(kind, name)
+    return plugins.load(component, plugin)
 
 
 @contextmanager
