@@ -2,7 +2,7 @@
 
 Byte-level pair encoding, learned from the prompts and replies that training composes about scenes
 of made-up objects, and from a list of words people use about such images. Any other text is still
-read, byte by byte. The same version of `tokenizers` writes the same file.
+read, byte by byte. The same phrasings and the same version of `tokenizers` write the same file.
 """
 
 from __future__ import annotations
