@@ -26,4 +26,4 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )
-trainable = dict(loss_weights=dict(), threshold=0.5)
+trainable = dict(loss_weights=dict(), max_views=None, threshold=0.5)

@@ -5,6 +5,7 @@ mmengine ignores a top-level key it does not know, and creates whatever `--cfg-o
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ OURS = ("trainable", "control", "data_root")
 """Top-level keys that mean something to us and nothing to mmengine."""
 _MMENGINE = ("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile")
 KNOWN = (*inspect.signature(Runner.__init__).parameters, *OURS, *_MMENGINE)
+NEAR_MISS = 0.85
+"""How alike a config's own name and a known one must be to be taken for a misspelling."""
 REQUIRED = ("model",)
 # Read by whoever builds the part, before the rest goes to its constructor.
 _TAKEN = {
@@ -104,22 +107,14 @@ def _faults(config: Config) -> Iterator[str]:
     # that.
     for key, value in config._cfg_dict.items():
         if key not in KNOWN and isinstance(value, dict | list):
-            close = nearest(key, [known for known in KNOWN if known not in config])
-            if close and _distance(key, close) <= 2:
-                yield f"there is no {key}.{close}"
+            unused = [known for known in KNOWN if known not in config]
+            for known in difflib.get_close_matches(key, unused, n=1, cutoff=NEAR_MISS):
+                yield f"there is no {key}. Nearest: {known!r}."
     for key in KNOWN:
         if key in config and key not in ("cfg", "model"):
             yield from _part_faults(key, config[key])
     if isinstance(config.get("model"), Mapping):
         yield from _argument_faults("model", config.model)
-
-
-def _distance(key: str, close: str) -> int:
-    """A bound on how many letters differ between a key and the name quoted in a hint."""
-    known = close.split("'")[1]
-    pairs = sum(one != other for one, other in zip(key, known, strict=False))
-    turned = sum(one != other for one, other in zip(key[::-1], known[::-1], strict=False))
-    return min(pairs, turned) + abs(len(key) - len(known))
 
 
 def _part_faults(place: str, part: Any) -> Iterator[str]:

@@ -16,6 +16,7 @@ from mmengine.dist import is_main_process
 
 from .. import registry, weights
 from ..errors import CheckpointError, ConfigError, GeoMagError
+from ..evaluation.controls import Blanked, PromptSwapped
 from ..evaluation.outcomes import OutcomeKeeper
 from . import checking, distributed
 from .pictures import PictureHook
@@ -24,7 +25,7 @@ from .runner import GeoMagRunner
 DATA_VARIABLE = "GEOMAG_DATA"
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 EVALUATORS = ("val_evaluator", "test_evaluator")
-CONTROLS = {"blanked": "Blanked", "swapped": "PromptSwapped"}
+CONTROLS = {"blanked": Blanked, "swapped": PromptSwapped}
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -99,8 +100,6 @@ def _train(options: Namespace) -> None:
         if config.get(key) is None:
             raise ConfigError(f"config {options.config} lacks {key}, which training needs")
     _check_side(config)
-    # Training validates only where a config says so; what it tests is for tools/test.py.
-    config.test_dataloader = config.test_cfg = config.test_evaluator = None
     if options.amp:
         _use_mixed_precision(config)
     if options.resume is not None:
@@ -116,8 +115,6 @@ def _test(options: Namespace) -> None:
         if config.get(key) is None:
             raise ConfigError(f"config {options.config} lacks {key}, which testing needs")
     config.load_from, config.resume = str(_found(options.checkpoint)), False
-    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
-        config[key] = None
     control = config.get("control")
     if control is not None:
         if control not in CONTROLS:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..contracts import Binding
 from ..data.samples import LabelledSample
-from ..errors import GeoMagError
+from ..errors import ConfigError, GeoMagError
 from ..evaluation.outcomes import Examined, Outcome, compare
 from ..hookspecs import SLOT_KINDS
 from ..model import Findings, GeoMag
@@ -126,12 +126,19 @@ class Trainable(BaseModel):
 
 
 def build(model: Mapping[str, Any] | GeoMag) -> GeoMag:
-    """The model that a config's `model` describes."""
+    """The model that a config's `model` describes.
+
+    Raises:
+        ConfigError: it is of another type.
+    """
     if isinstance(model, GeoMag):
         return model
     arguments = dict(model.items())  # items() imports what mmengine holds lazily
-    made: GeoMag = arguments.pop("type", GeoMag)(**arguments)
-    return made
+    kind = arguments.pop("type", GeoMag)
+    # mmengine spells classes out where it dumps a config into the work folder.
+    if kind not in (GeoMag, GeoMag.__name__, f"{GeoMag.__module__}.{GeoMag.__name__}"):
+        raise ConfigError(f"model: its type is {kind}, expected GeoMag")
+    return GeoMag(**arguments)
 
 
 def outcome(sample: LabelledSample, exchange: Exchange, found: Findings) -> Outcome:

@@ -1,3 +1,4 @@
+# ruff: noqa: F403, F405
 """What the engine's tests run: all five slots and all hooks, as small as they get."""
 
 from mmengine.config import read_base

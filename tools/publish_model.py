@@ -1,0 +1,8 @@
+"""Publishes weights: python tools/publish_model.py CHECKPOINT OUTPUT.safetensors --card CARD.json"""
+
+import sys
+
+from geomag.engine.publish import publish
+
+if __name__ == "__main__":
+    sys.exit(publish(sys.argv[1:]))
