@@ -1,4 +1,4 @@
-"""Publishes weights: python tools/publish_model.py CHECKPOINT OUTPUT.safetensors --card CARD.json"""
+"""Publishes weights: python tools/publish_model.py CHECKPOINT NAME.safetensors --card CARD.json"""
 
 import sys
 

@@ -145,15 +145,16 @@ def test_testing_a_folder_takes_its_newest(unbroken: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("control", "task"), [("blanked", {"class", "referring", "absent"}), ("swapped", {"class", "referring"})]
-)  # fmt: skip
+    ("control", "tasks"),
+    [("blanked", {"class", "referring", "absent"}), ("swapped", {"class", "referring"})],
+)
 def test_controls_are_one_option(
-    unbroken: Path, tmp_path: Path, control: str, task: set[str]
+    unbroken: Path, tmp_path: Path, control: str, tasks: set[str]
 ) -> None:
     out = tmp_path / "out.json"
     arguments = [SMALL, str(unbroken), "--work-dir", str(tmp_path), "--out", str(out)]
     assert launch.test([*arguments, "--cfg-options", f"control={control}"]) == 0
-    assert {one["task"] for one in read(out)["outcomes"]} == task
+    assert {one["task"] for one in read(out)["outcomes"]} == tasks
 
 
 def test_pictures_are_drawn_while_training(tmp_path: Path) -> None:

@@ -28,12 +28,11 @@ def run(folder: Path, tool: str, *arguments: str | Path, code: int = 0) -> str:
 
 def test_train_resume_test_and_publish(tmp_path: Path) -> None:
     few = ("default_hooks.pictures.interval=None", "train_dataloader.num_workers=1")
-    run(tmp_path, "train.py", SMALL, "--cfg-options", *few, "train_cfg.max_iters=3")
+    few = ("--cfg-options", *few)
+    run(tmp_path, "train.py", SMALL, *few, "train_cfg.max_iters=3")
     work = tmp_path / "work_dirs" / "small"
     assert (work / "last_checkpoint").read_text() == "iter_3.pth"
-    log = run(
-        tmp_path, "train.py", SMALL, "--resume", "--cfg-options", *few, "train_cfg.max_iters=5"
-    )
+    log = run(tmp_path, "train.py", SMALL, "--resume", *few, "train_cfg.max_iters=5")
     assert "Iter(train) [5/5]" in log
     assert "Iter(train) [3/5]" not in log
 
