@@ -236,15 +236,16 @@ class GeoMag(nn.Module):
             observation=observation,
             tokens=sum(len(item.cells) for item in visual),
             reading=reading,
-            masks=self._masks(seen, reading.queries, threshold),
+            masks=self.segment(seen, reading.queries, threshold),
             boxes=tuple(
                 geometry.to_scene(item.box, seen[item.look].view) for item in reading.boxes
             ),
         )
 
-    def _masks(
+    def segment(
         self, looks: Sequence[Look], queries: Tensor, threshold: float
     ) -> tuple[SceneMask, ...]:
+        """The masks of queries `[K, D]` in scene pixels, from all looks together."""
         if not len(queries):
             return ()
         # Look by look: memory does not grow with the number of looks.

@@ -2,7 +2,8 @@
 
 Each look's coarsest feature grid is a quadtree. Every look starts as one block; blocks whose
 highest relevance reaches `SPLIT` are cut in four, the most relevant first, while the budget allows.
-No opinion counts as relevant everywhere, so a model without a cropper sees a uniform grid.
+No opinion counts as relevant everywhere, so a model without a cropper sees a uniform grid. The
+overview is cut to `OVERVIEW_BLOCKS` a side whatever the relevance: it is the context of all else.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import geometry
-from .values import Look, Plan, VisualTokens
+from .values import Look, Plan, View, VisualTokens
 
 SPLIT = 0.1
 """The relevance from which a block is worth more than one token."""
+OVERVIEW_BLOCKS = 8
 
 
 def adjust(
@@ -42,7 +44,8 @@ def adjust(
     )
     wanted = F.pad(wanted, room).where(weight[:, 0] > 0, -1.0)
     summed = F.pad(features * share.to(features.dtype), room)
-    kept = _choose(wanted, budget)
+    whole = torch.tensor([_is_whole(look.view) for look in looks], device=wanted.device)
+    kept = _choose(wanted, whole, budget)
 
     pieces: list[tuple[Tensor, Tensor, Tensor]] = []  # look [T], cells [T, 4], features [T, C]
     for block, mask in kept:
@@ -65,12 +68,13 @@ def adjust(
     ]
 
 
-def _choose(wanted: Tensor, budget: int) -> list[tuple[int, Tensor]]:
+def _choose(wanted: Tensor, whole: Tensor, budget: int) -> list[tuple[int, Tensor]]:
     """Which blocks become a token, as (block side, `[L, G/b, G/b]` bool), coarse to fine.
 
-    `wanted [L, G, G]` is each cell's relevance, -1 where there is no data.
+    `wanted [L, G, G]` is each cell's relevance, -1 where there is no data; `whole [L]` says which
+    looks are overviews.
     """
-    block = wanted.shape[-1]
+    block = side = wanted.shape[-1]
     highest = F.max_pool2d(wanted, block)
     active = _first(highest, highest >= 0, budget)
     spent = int(active.sum())
@@ -78,7 +82,9 @@ def _choose(wanted: Tensor, budget: int) -> list[tuple[int, Tensor]]:
     while block > 1:
         finer = F.max_pool2d(wanted, block // 2)
         # A split costs at most three tokens more; blocks at a border can cost less.
-        split = _first(highest, active & (highest >= SPLIT), max(0, budget - spent) // 3)
+        due = whole[:, None, None] & (block * OVERVIEW_BLOCKS > side)
+        worth = active & ((highest >= SPLIT) | due)
+        split = _first(highest, worth, max(0, budget - spent) // 3)
         kept.append((block, active & ~split))
         spread = split.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
         spent -= int(split.sum())
@@ -96,6 +102,10 @@ def _first(score: Tensor, eligible: Tensor, count: int) -> Tensor:
     chosen = torch.zeros_like(eligible).flatten()
     chosen[ranked[:count]] = True
     return chosen.view_as(eligible)
+
+
+def _is_whole(view: View) -> bool:
+    return view.box.width * view.box.height == view.scene.area
 
 
 def _wanted(opinion: Tensor | None, look: Look) -> Tensor:

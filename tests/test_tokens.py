@@ -23,6 +23,11 @@ def whole(height: int = SIDE, width: int = SIDE) -> Look:
     return look_at(geometry.overview(Size(height, width), SIDE))
 
 
+def corner(seed: int = 0) -> Look:
+    """A full tile of a larger scene."""
+    return look_at(geometry.tiles(Size(4 * SIDE, 4 * SIDE), SIDE, 1)[0], seed)
+
+
 def covered(item: object) -> torch.Tensor:
     grid = torch.zeros(GRID, GRID)
     for top, left, bottom, right in item.cells.tolist():  # type: ignore[attr-defined]
@@ -38,25 +43,33 @@ def test_no_opinion_is_the_full_grid_where_there_is_room() -> None:
 
 
 def test_irrelevant_is_one_token() -> None:
-    (found,) = tokens.adjust([whole()], [torch.zeros(8, 8)], PLAN, 1000)
+    (found,) = tokens.adjust([corner()], [torch.zeros(8, 8)], PLAN, 1000)
     assert found.cells.tolist() == [[0, 0, GRID, GRID]]
-    torch.testing.assert_close(found.features[0], whole().features[0].mean((1, 2)))
+    torch.testing.assert_close(found.features[0], corner().features[0].mean((1, 2)))
+
+
+def test_the_overview_is_always_seen_in_eight_by_eight_blocks() -> None:
+    found = tokens.adjust([whole(), corner()], [torch.zeros(8, 8)] * 2, PLAN, 1000)
+    assert [len(item.cells) for item in found] == [64, 1]
+    assert (covered(found[0]) == 1).all()
+    few = tokens.adjust([whole(), corner()], [torch.zeros(8, 8)] * 2, PLAN, 20)
+    assert sum(len(item.cells) for item in few) <= 20
 
 
 def test_a_relevant_corner_is_seen_cell_by_cell_and_the_rest_coarsely() -> None:
     relevance = torch.zeros(GRID, GRID)
     relevance[3, 13] = 0.9
-    (found,) = tokens.adjust([whole()], [relevance], PLAN, 1000)
+    (found,) = tokens.adjust([corner()], [relevance], PLAN, 1000)
     assert (covered(found) == 1).all()
     assert [3, 13, 4, 14] in found.cells.tolist()
     assert len(found.cells) == 1 + 3 * 4
-    corner = found.cells.tolist().index([3, 13, 4, 14])
-    torch.testing.assert_close(found.positions[corner][:2], torch.tensor([3.5, 13.5]) / GRID)
+    place = found.cells.tolist().index([3, 13, 4, 14])
+    torch.testing.assert_close(found.positions[place][:2], torch.tensor([3.5, 13.5]) / GRID / 4)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 20, 64, 200])
 def test_the_budget_holds_and_goes_to_the_most_relevant(limit: int) -> None:
-    looks = [whole(), whole(), whole()]
+    looks = [corner(), corner(1), corner(2)]
     relevance = [torch.rand(8, 8, generator=torch.Generator().manual_seed(k)) for k in range(3)]
     relevance[1] = relevance[1] * 0.05
     found = tokens.adjust(looks, relevance, PLAN, limit)
@@ -78,7 +91,7 @@ def test_padding_gets_no_token() -> None:
 
 
 def test_features_learn_through_their_mean() -> None:
-    look = whole()
+    look = corner()
     look.features[0].requires_grad_(True)
     (found,) = tokens.adjust([look], [torch.zeros(8, 8)], PLAN, 1000)
     found.features.sum().backward()
@@ -87,7 +100,7 @@ def test_features_learn_through_their_mean() -> None:
 
 
 def test_a_grid_that_is_no_power_of_two() -> None:
-    view = geometry.overview(Size(60, 60), 60)
+    view = geometry.tiles(Size(240, 240), 60, 1)[0]
     look = Look(
         view, torch.zeros(3, 60, 60), torch.ones(60, 60, dtype=torch.bool), (torch.rand(5, 15, 15),)
     )

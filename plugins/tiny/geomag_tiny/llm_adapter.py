@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geomag.errors import CheckpointError
 from geomag.values import Conversation, Lesson, Prompt, Reading, Reply, Size, VisualTokens
 
 from .visual import VisualEmbedding
@@ -124,6 +125,21 @@ class LLMAdapter(nn.Module):
                 break
             inputs = self._embedded(ids[-1:])
         return self._reading(ids, states, head, _canvases(tokens))
+
+    def get_extra_state(self) -> Tensor:
+        """Which vocabulary the embeddings are of: shapes alone would not tell."""
+        return torch.tensor(list(self.vocabulary.fingerprint), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """
+        Raises:
+            CheckpointError: the weights were trained with another tokenizer.
+        """
+        if bytes(state.tolist()) != self.vocabulary.fingerprint:
+            raise CheckpointError(
+                "the weights were trained with another tokenizer.json than this adapter has:"
+                " install the version of the plugin they were trained with, or train again"
+            )
 
     def _reading(
         self, ids: list[int], states: list[Tensor], head: Tensor, canvases: Sequence[Size]

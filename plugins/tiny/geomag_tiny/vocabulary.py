@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -43,6 +44,7 @@ class Vocabulary:
         self._tokenizer = Tokenizer.from_file(str(path))
         # Or else "[SEG]" in a user's mouth would be the marker.
         self._tokenizer.encode_special_tokens = True
+        self.fingerprint = blake2b(Path(path).read_bytes(), digest_size=8).digest()
         self.size = self._tokenizer.get_vocab_size()
         known = self._tokenizer.get_vocab(with_added_tokens=True)
         missing = [token for token in SPECIAL if token not in known]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from geomag.errors import CheckpointError
 from geomag.values import (
     BOX,
     SEG,
@@ -164,3 +165,12 @@ def test_the_whole_prompt_is_seen_by_every_visual_token(
     assert len(heads[0]) == len(heads[1])
     torch.testing.assert_close(heads[0][-length - 1 :], heads[1][-length - 1 :])
     assert not torch.allclose(states[0][-length - 1], states[1][-length - 1], atol=1e-4)
+
+
+def test_weights_of_another_tokenizer_are_refused() -> None:
+    adapter = LLMAdapter((8,), hidden_size=16, layers=1, heads=2, feed_forward=16)
+    state = adapter.state_dict()
+    adapter.load_state_dict(state)
+    state["_extra_state"] = state["_extra_state"] ^ 1
+    with pytest.raises(CheckpointError, match=r"another tokenizer\.json"):
+        adapter.load_state_dict(state)
