@@ -37,7 +37,8 @@ from geomag.model import GeoMag
 found = plugins.load(plugins.find("model", DEFAULT_MODEL))()
 if found["weights"] is None:
     state = GeoMag(**found["config"]).state_dict()
-    weights.save(sys.argv[1], {name: tensor.half() for name, tensor in state.items()}, {})
+    halves = {k: part.half() if part.is_floating_point() else part for k, part in state.items()}
+    weights.save(sys.argv[1], halves, {})
 """
 RANDOM = """
 from geomag import plugins
