@@ -35,9 +35,11 @@ class Cost:
     seconds: float
 
     def __str__(self) -> str:
+        views = "view" if self.views == 1 else "views"
+        tokens = "token" if self.tokens == 1 else "tokens"
         return (
-            f"{self.views} views ({self.new_views} new), {self.share:.1%} of the scene's pixels, "
-            f"{self.tokens} tokens, {self.seconds:.2f} s"
+            f"{self.views} {views} ({self.new_views} new), {self.share:.1%} of the scene's pixels, "
+            f"{self.tokens} {tokens}, {self.seconds:.2f} s"
         )
 
 
