@@ -1,15 +1,15 @@
 """How every run logs, saves, is seeded and shows pictures."""
 
-from mmengine.hooks import IterTimerHook, LoggerHook, RuntimeInfoHook
+from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.runner import LogProcessor
 
 from geomag.engine.checkpoint import SafeCheckpointHook
-from geomag.engine.hooks import IterationSeed, ProgressBar
+from geomag.engine.hooks import IterationSeed, ProgressBar, Timer
 from geomag.engine.pictures import PictureHook
 
 default_hooks = dict(
     runtime_info=dict(type=RuntimeInfoHook),
-    timer=dict(type=IterTimerHook),
+    timer=dict(type=Timer),
     seed=dict(type=IterationSeed),
     logger=dict(type=LoggerHook, interval=20, log_metric_by_epoch=False),
     checkpoint=dict(type=SafeCheckpointHook, interval=200, max_keep_ckpts=2),

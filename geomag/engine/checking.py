@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 from mmengine.registry import Registry
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from ..errors import ConfigError
 from ..plugins import nearest
+from .trainable import Trainable
 
 OURS = ("trainable", "control", "data_root")
 """Top-level keys that mean something to us and nothing to mmengine."""
@@ -27,6 +29,16 @@ KNOWN = (*inspect.signature(Runner.__init__).parameters, *OURS, *_MMENGINE)
 NEAR_MISS = 0.85
 """How alike a config's own name and a known one must be to be taken for a misspelling."""
 REQUIRED = ("model",)
+_LOADER = {
+    *inspect.signature(DataLoader.__init__).parameters,
+    *("num_batch_per_epoch", "disable_subprocess_warning"),
+}
+PARTS: Mapping[str, Iterable[str]] = {
+    **dict.fromkeys(("train_dataloader", "val_dataloader", "test_dataloader"), _LOADER),
+    "randomness": inspect.signature(Runner.set_randomness).parameters,
+    "trainable": inspect.signature(Trainable.__init__).parameters,
+}
+"""What may stand in the parts of a config that name no type."""
 # Read by whoever builds the part, before the rest goes to its constructor.
 _TAKEN = {
     "type": (),
@@ -75,11 +87,13 @@ def _described(error: Exception) -> str:
 def _unknown(config: Config, key: str) -> Iterator[str]:
     """What is wrong with the place that an option is for.
 
-    Only the last name may be new, in a part whose constructor will be asked, and at the top level
-    where it is known.
+    Only the last name may be new: at the top level where it is known, and elsewhere unless it looks
+    like a misspelling; whether a constructor takes it is asked later.
     """
     *above, last = key.split(".")
     part: Any = config._cfg_dict
+    if len(above) == 1 and above[0] in PARTS and above[0] not in config:
+        return
     for place, name in enumerate(above):
         if isinstance(part, list | tuple) and name.isdecimal() and int(name) < len(part):
             part = part[int(name)]
@@ -88,10 +102,16 @@ def _unknown(config: Config, key: str) -> Iterator[str]:
         else:
             yield f"{key}: there is no {'.'.join(above[: place + 1])}.{_like(name, part)}"
             return
-    free = isinstance(part, Mapping) and (not part or "type" in part)
-    listed = isinstance(part, list | tuple) and last.isdecimal() and int(last) < len(part)
-    known = isinstance(part, Mapping) and (last in part or (not above and last in KNOWN))
-    if not (free or listed or known):
+    if isinstance(part, list | tuple):
+        fine = last.isdecimal() and int(last) < len(part)
+    elif not isinstance(part, Mapping):
+        fine = False
+    elif above:
+        close = difflib.get_close_matches(last, part, n=1, cutoff=NEAR_MISS)
+        fine = last in part or "type" in part or ".".join(above) in PARTS or not close
+    else:
+        fine = last in part or last in KNOWN
+    if not fine:
         yield f"{key}: there is no {key}.{_like(last, part, () if above else KNOWN)}"
 
 
@@ -113,6 +133,10 @@ def _faults(config: Config) -> Iterator[str]:
     for key in KNOWN:
         if key in config and key not in ("cfg", "model"):
             yield from _part_faults(key, config[key])
+    for part, names in PARTS.items():
+        for key in config.get(part) or {}:
+            if key not in names:
+                yield f"{part} takes no {key}.{nearest(key, list(names))}"
     if isinstance(config.get("model"), Mapping):
         yield from _argument_faults("model", config.model)
 

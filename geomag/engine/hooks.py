@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import broadcast, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, IterTimerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from tqdm import tqdm
@@ -83,6 +83,20 @@ class Schedule(Hook):
                 runner.train_loop.stop_training = True
         runner.message_hub.update_info(TRAINED, self._elapsed)
         runner.message_hub.update_info(PROGRESS, min(progress, 1.0), resumed=False)
+
+
+@HOOKS.register_module()
+class Timer(IterTimerHook):
+    """Times iterations; what is left is told by progress, so that a time limit counts."""
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        done = runner.message_hub.get_info(PROGRESS)
+        if done:
+            left = runner.message_hub.get_info(TRAINED) * (1 - done) / done
+            runner.message_hub.update_info("eta", left)
 
 
 @HOOKS.register_module()

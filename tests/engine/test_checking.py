@@ -29,7 +29,9 @@ def test_shipped_configs_have_no_faults() -> None:
         ("default_hooks.picture.interval", ["no default_hooks.picture", "'pictures'"]),
         ("custom_hooks.7.seconds", ["there is no custom_hooks.7"]),
         ("test_evaluator.compares", ["MaskMetric takes no compares", "'compare'"]),
-        ("train_dataloader.batchsize", ["no train_dataloader.batchsize", "'batch_size'"]),
+        ("train_dataloader.batchsize", ["train_dataloader takes no batchsize", "'batch_size'"]),
+        ("trainable.max_view", ["trainable takes no max_view", "'max_views'"]),
+        ("optim_wrapper.clip_grad.maxnorm", ["no optim_wrapper.clip_grad.maxnorm", "'max_norm'"]),
         ("lod_from", ["there is no lod_from", "'load_from'"]),
     ],
 )
@@ -50,6 +52,8 @@ def test_misspelt_option_is_named_with_the_nearest(key: str, names: list[str]) -
         ("control", "blanked"),
         ("train_dataloader.dataset.dataset.length", 3),
         ("trainable.max_views", 8),
+        ("test_dataloader.num_batch_per_epoch", 3),
+        ("optim_wrapper.clip_grad.norm_type", 1),
     ],
 )
 def test_options_that_have_a_place_are_taken(key: str, value: object) -> None:
