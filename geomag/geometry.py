@@ -152,23 +152,33 @@ def to_canvas(box: Box, view: View) -> Box:
     )
 
 
-def positions(cells: Tensor, view: View, grid: tuple[int, int], canvas: tuple[int, int]) -> Tensor:
+def positions(
+    cells: Tensor,
+    owner: Tensor,
+    views: Sequence[View],
+    grid: tuple[int, int],
+    canvas: tuple[int, int],
+) -> Tensor:
     """Where cells lie in the scene.
 
-    `cells [T, 4]` (top, left, bottom, right) on a feature grid over a canvas, both (height, width).
-    Returns `[T, 4]`: centre y, centre x, height and width as fractions of the scene's sides.
+    `cells [T, 4]` (top, left, bottom, right) on a feature grid over a canvas, both (height, width);
+    `owner [T]` says which of the views each belongs to. Returns `[T, 4]`: centre y, centre x,
+    height and width as fractions of the scene's sides.
     """
     rows, columns = canvas[0] / grid[0], canvas[1] / grid[1]
+    frames = cells.new_tensor([_frame(view) for view in views], dtype=torch.float32)[owner]
+    limit, zoom, origin = frames.split(2, dim=1)
     step = cells.new_tensor([rows, columns, rows, columns], dtype=torch.float32)
-    limit = cells.new_tensor([view.size.height, view.size.width] * 2, dtype=torch.float32)
-    corners = torch.minimum(cells * step, limit)
-    down = view.box.height / view.size.height
-    across = view.box.width / view.size.width
-    zoom = corners.new_tensor([down, across, down, across])
-    origin = corners.new_tensor([view.box.top, view.box.left] * 2)
-    whole = corners.new_tensor([view.scene.height, view.scene.width] * 2)
-    top_left, bottom_right = ((corners * zoom + origin) / whole).split(2, dim=1)
+    corners = torch.minimum(cells * step, limit.repeat(1, 2))
+    top_left, bottom_right = (corners * zoom.repeat(1, 2) + origin.repeat(1, 2)).split(2, dim=1)
     return torch.cat([(top_left + bottom_right) / 2, bottom_right - top_left], dim=1)
+
+
+def _frame(view: View) -> tuple[float, ...]:
+    """A view's size, and from its canvas to fractions of the scene: zoom and origin; y before x."""
+    size, scene, box = view.size, view.scene, view.box
+    zoom = box.height / size.height / scene.height, box.width / size.width / scene.width
+    return size.height, size.width, *zoom, box.top / scene.height, box.left / scene.width
 
 
 def _next_scale(view: View, scales: Sequence[int], side: int) -> int | None:

@@ -37,7 +37,8 @@ def adjust(
     height, width = features.shape[-2:]
     side = 2 ** math.ceil(math.log2(max(height, width)))
     room = (0, side - width, 0, side - height)
-    share = torch.stack([_share(look, height, width) for look in looks])[:, None]
+    valid = torch.stack([look.valid for look in looks]).float()
+    share = F.adaptive_avg_pool2d(valid, (height, width))[:, None]
     weight = F.pad(share, room)  # [L, 1, G, G], the share of each cell that holds data
     wanted = torch.stack(
         [_wanted(opinion, look) for opinion, look in zip(relevance, looks, strict=True)]
@@ -48,23 +49,33 @@ def adjust(
     kept = _choose(wanted, whole, budget)
 
     pieces: list[tuple[Tensor, Tensor, Tensor]] = []  # look [T], cells [T, 4], features [T, C]
-    for block, mask in kept:
+    for block, mask in reversed(kept):
+        if block > 1:  # every level is pooled from the one below it
+            summed, weight = F.avg_pool2d(summed, 2), F.avg_pool2d(weight, 2)
         look, row, column = mask.nonzero(as_tuple=True)
-        sums = F.avg_pool2d(summed, block)[look, :, row, column]
-        weights = F.avg_pool2d(weight, block)[look, :, row, column].to(sums.dtype)
+        if not len(look):
+            continue
+        sums = summed[look, :, row, column]
+        weights = weight[look, :, row, column].to(sums.dtype)
         corners = torch.stack([row, column, row + 1, column + 1], dim=1) * block
         corners[:, 2].clamp_(max=height)
         corners[:, 3].clamp_(max=width)
         pieces.append((look, corners, sums / weights))
+    pieces.reverse()
     owner = torch.cat([piece[0] for piece in pieces])
     # Stable: within a look the coarse blocks come first, each size in raster order.
     order = owner.argsort(stable=True)
     counts = torch.bincount(owner, minlength=len(looks)).tolist()
-    cells = torch.cat([piece[1] for piece in pieces])[order].split(counts)
-    means = torch.cat([piece[2] for piece in pieces])[order].split(counts)
+    cells = torch.cat([piece[1] for piece in pieces])[order]
+    means = torch.cat([piece[2] for piece in pieces])[order]
+    canvas = (looks[0].pixels.shape[-2], looks[0].pixels.shape[-1])
+    views = [look.view for look in looks]
+    places = geometry.positions(cells, owner[order], views, (height, width), canvas)
     return [
-        VisualTokens(look, where, what, _positions(where, look, (height, width)))
-        for look, where, what in zip(looks, cells, means, strict=True)
+        VisualTokens(*item)
+        for item in zip(
+            looks, cells.split(counts), means.split(counts), places.split(counts), strict=True
+        )
     ]
 
 
@@ -114,13 +125,3 @@ def _wanted(opinion: Tensor | None, look: Look) -> Tensor:
         return torch.ones(height, width, device=look.pixels.device)
     pooled = F.adaptive_max_pool2d(opinion.detach().float()[None, None], (height, width))
     return pooled[0, 0]
-
-
-def _share(look: Look, height: int, width: int) -> Tensor:
-    """How much of each cell of the coarsest grid holds data, `[gh, gw]` in [0, 1]."""
-    return F.adaptive_avg_pool2d(look.valid.float()[None], (height, width))[0]
-
-
-def _positions(cells: Tensor, look: Look, grid: tuple[int, int]) -> Tensor:
-    canvas = (look.pixels.shape[-2], look.pixels.shape[-1])
-    return geometry.positions(cells, look.view, grid, canvas)

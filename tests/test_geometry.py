@@ -147,7 +147,8 @@ def test_positions_are_fractions_of_the_scene() -> None:
     size = Size(100, 200)
     view = View(Box(100, 0, 200, 50), Size(8, 16), size)
     cells = torch.tensor([[0, 0, 2, 4], [0, 0, 4, 4]])
-    found = geometry.positions(cells, view, grid=(4, 4), canvas=(16, 16))
+    owner = torch.zeros(2, dtype=torch.long)
+    found = geometry.positions(cells, owner, [view], grid=(4, 4), canvas=(16, 16))
     # The first covers the view's whole width and all of its 8 rows; the second is clipped to that.
     expected = torch.tensor([0.25, 0.75, 0.5, 0.5])
     torch.testing.assert_close(found, expected.expand(2, 4))

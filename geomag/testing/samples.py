@@ -53,10 +53,6 @@ class Facts:
     overview_side: int = 64
 
     @classmethod
-    def names(cls) -> list[str]:
-        return [field.name for field in fields(cls) if field.name != "bands"]
-
-    @classmethod
     def stated(cls, component: Any) -> dict[str, Any]:
         """What a component says of itself."""
         if isinstance(component, VisionEncoder):
@@ -199,9 +195,9 @@ class Samples:
             cells = torch.cat([places, places + 1], dim=1).to(self.device)
             grid = look.features[-1].shape[-2:]
             features = look.features[-1][:, cells[:, 0], cells[:, 1]].T
-            where = geometry.positions(
-                cells, look.view, (grid[0], grid[1]), (look.pixels.shape[-2], look.pixels.shape[-1])
-            )
+            canvas = (look.pixels.shape[-2], look.pixels.shape[-1])
+            owner = torch.zeros_like(cells[:, 0])
+            where = geometry.positions(cells, owner, [look.view], (grid[0], grid[1]), canvas)
             made.append(
                 VisualTokens(
                     look,

@@ -70,7 +70,9 @@ def tokens_of() -> Tokenise:
         cells = torch.tensor(corners)
         means = torch.nn.functional.avg_pool2d(look.features[-1], step).flatten(1).T
         canvas = (look.pixels.shape[1], look.pixels.shape[2])
-        return VisualTokens(look, cells, means, geometry.positions(cells, look.view, grid, canvas))
+        owner = torch.zeros_like(cells[:, 0])
+        places = geometry.positions(cells, owner, [look.view], grid, canvas)
+        return VisualTokens(look, cells, means, places)
 
     return make
 
