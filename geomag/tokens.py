@@ -37,8 +37,7 @@ def adjust(
     height, width = features.shape[-2:]
     side = 2 ** math.ceil(math.log2(max(height, width)))
     room = (0, side - width, 0, side - height)
-    valid = torch.stack([look.valid for look in looks]).float()
-    share = F.adaptive_avg_pool2d(valid, (height, width))[:, None]
+    share = torch.stack([_share(look, height, width) for look in looks])
     weight = F.pad(share, room)  # [L, 1, G, G], the share of each cell that holds data
     wanted = torch.stack(
         [_wanted(opinion, look) for opinion, look in zip(relevance, looks, strict=True)]
@@ -125,3 +124,10 @@ def _wanted(opinion: Tensor | None, look: Look) -> Tensor:
         return torch.ones(height, width, device=look.pixels.device)
     pooled = F.adaptive_max_pool2d(opinion.detach().float()[None, None], (height, width))
     return pooled[0, 0]
+
+
+def _share(look: Look, height: int, width: int) -> Tensor:
+    """How much of each cell of the coarsest grid holds data, `[1, gh, gw]` in [0, 1]."""
+    if bool(look.valid.all()):  # most are, and need no pooling
+        return torch.ones(1, height, width, device=look.valid.device)
+    return F.adaptive_avg_pool2d(look.valid.float()[None], (height, width))
