@@ -23,7 +23,8 @@ from mmengine.runner import IterBasedTrainLoop, LogProcessor, TestLoop
 from torch.optim import AdamW
 
 from geomag.data.drawn import DrawnScenes
-from geomag.data.views import EpochSampler, ViewSampled, collate
+from geomag.data.views import ViewSampled, collate
+from geomag.engine.sampler import EndlessSampler
 from geomag.engine.checkpoint import SafeCheckpointHook
 from geomag.evaluation.masks import MaskMetric
 from geomag.model import GeoMag
@@ -44,7 +45,7 @@ model = dict(
 )
 train_dataloader = dict(
     batch_size=2,
-    sampler=dict(type=EpochSampler),
+    sampler=dict(type=EndlessSampler),
     collate_fn=dict(type=collate),
     dataset=dict(
         type=ViewSampled, dataset=dict(type=DrawnScenes, length=40, size=(120, 200)), side=64

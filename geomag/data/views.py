@@ -6,17 +6,15 @@ worker or which process draws the sample.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
 
 import torch
-from mmengine.dist import get_dist_info, sync_random_seed
-from mmengine.registry import DATA_SAMPLERS, DATASETS
+from mmengine.registry import DATASETS
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from ..contracts import Shape
 from ..errors import DataError
@@ -40,7 +38,8 @@ class ViewSampled(Dataset[TrainingSample]):
     gives their weights (see `instructions.TASKS`).
 
     `dataset[epoch * len(dataset) + index]` is the sample `index` as drawn in that epoch. Only a
-    sampler that counts so (`EpochSampler`) shows other views and prompts in every epoch.
+    sampler that counts so (`engine.sampler.EndlessSampler`) shows other views and prompts in every
+    epoch.
     """
 
     def __init__(
@@ -110,39 +109,6 @@ class ViewSampled(Dataset[TrainingSample]):
             pixels.append(stored if light is None else lit(stored, seen.valid, light))
             valid.append(seen.valid)
         return torch.stack(pixels), torch.stack(valid)
-
-
-@DATA_SAMPLERS.register_module()
-class EpochSampler(Sampler[int]):
-    """A seeded order for `ViewSampled`: yields `epoch * len(dataset) + index`.
-
-    The processes of a distributed run share each epoch's order between them in turn, so that their
-    batches together hold what one process with the joint batch size would see.
-    """
-
-    def __init__(self, dataset: Sized, seed: int | None = None, shuffle: bool = True) -> None:
-        self._dataset, self._shuffle = dataset, shuffle
-        self._rank: int
-        self._processes: int
-        self._rank, self._processes = get_dist_info()
-        self._seed = sync_random_seed() if seed is None else seed
-        self._epoch = 0
-
-    def __iter__(self) -> Iterator[int]:
-        count = len(self._dataset)
-        order = torch.arange(count)
-        if self._shuffle:
-            generator = torch.Generator().manual_seed(self._seed + self._epoch)
-            order = torch.randperm(count, generator=generator)
-        # The order goes on from its start until every process has as many.
-        places = torch.arange(self._rank, len(self) * self._processes, self._processes) % count
-        return iter((order[places] + self._epoch * count).tolist())
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._dataset) / self._processes)
-
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
 
 
 def collate(samples: Sequence[Any]) -> dict[str, list[Any]]:

@@ -16,7 +16,7 @@ from geomag.data.coco import CocoInstances
 from geomag.data.drawn import DrawnScenes
 from geomag.data.samples import LabelledSample, Polygons
 from geomag.data.sampling import draw_views
-from geomag.data.views import EpochSampler, ViewSampled, collate
+from geomag.data.views import ViewSampled, collate
 from geomag.errors import DataError
 from geomag.geometry import overview, rungs, tiles, to_scene
 from geomag.values import Box, Exchange, Level, Reply, Size, TrainingSample, Turn
@@ -142,27 +142,6 @@ def test_without_augmentation_the_scene_is_seen_as_it_is() -> None:
         seen = scene.read(sample.views[1], SIDE)
         assert torch.equal(sample.pixels[1], (seen.pixels * 255).round().byte())
     assert plain[0].exchanges != plain[12].exchanges
-
-
-def test_epochs_are_counted_in_the_index_and_shared_between_processes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    sampler = EpochSampler(range(10), seed=5)
-    first = list(sampler)
-    sampler.set_epoch(3)
-    later = list(sampler)
-    assert sorted(first) == list(range(10))
-    assert sorted(later) == list(range(30, 40))
-    assert [number - 30 for number in later] != first
-    assert list(EpochSampler(range(4), seed=5, shuffle=False)) == [0, 1, 2, 3]
-    parts = []
-    for rank in range(3):
-        monkeypatch.setattr("geomag.data.views.get_dist_info", lambda rank=rank: (rank, 3))
-        parts.append(list(EpochSampler(range(10), seed=5)))
-        assert len(parts[-1]) == len(EpochSampler(range(10), seed=5)) == 4
-    joint = [number for turn in zip(*parts, strict=True) for number in turn]
-    assert joint[:10] == first
-    assert joint[10:] == first[:2]
 
 
 class Written(Dataset[LabelledSample]):
