@@ -43,7 +43,8 @@ class Subject:
         given = dict(facts or {})
         if isinstance(config, Mapping):
             self.config = dict(config.items())
-            given |= {fact: self.config.pop(fact) for fact in Facts.names() if fact in self.config}
+            known = Facts().of(kind)  # a width that no slot before states is an argument of its own
+            given |= {fact: self.config.pop(fact) for fact in known if fact in self.config}
             for slot in self._earlier():
                 if isinstance(self.config.get(slot), Mapping):
                     self.companions[slot] = self.config.pop(slot)

@@ -203,6 +203,12 @@ def test_what_is_borrowed_is_built_too() -> None:
     assert "give one in `tiny`" in alone[0].problem
 
 
+def test_facts_in_a_config_are_those_of_earlier_slots() -> None:
+    assert Subject("llm_adapter", "reader", READER)().query_dim == READER["query_dim"]
+    head = Subject("mask_head", "head", {"type": "tiny/mask_head", "query_dim": 8})
+    assert head.samples(head()).facts.query_dim == 8
+
+
 def test_silent_starts_are_stirred() -> None:
     class Silent(stand_ins.Shades):
         def __init__(self) -> None:
