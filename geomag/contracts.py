@@ -5,6 +5,10 @@ spelling is mechanical: `MaskHead` (contract) is `mask_head` in a config, as an 
 model and as a `Component.kind`, and `MASK_HEADS` is its registry. Beside its own arguments, a
 constructor may name the facts listed under "May be built with", or an earlier slot (`llm_adapter`)
 to share its weights: it then receives a `registry.Borrowed`.
+
+Every component is deterministic in eval mode, forgets earlier calls, never writes into what it is
+handed, registers all it keeps with torch, follows `.to`, and can be trained after it has answered;
+every parameter that asks for a gradient gets one in every step.
 """
 
 from __future__ import annotations
@@ -57,8 +61,8 @@ class VisionEncoder(Protocol):
     """Turns pixels into features of several strides.
 
     States `embed_dims` and `strides` (finest to coarsest, one entry a level) and `bands`. Takes any
-    h, w that are multiples of the largest stride; normalises its own input, without changing it;
-    images of a batch do not mix.
+    h, w that are multiples of the largest stride; normalises its own input. Neither images of a
+    batch nor an image and its blank canvas mix, in training too: normalise per position, or masked.
     """
 
     embed_dims: tuple[int, ...]
@@ -75,8 +79,9 @@ class LLMAdapter(Protocol):
     """Reads prompts, and answers them from visual tokens.
 
     A query is the hidden state where `[SEG]` is the *input*; a text without one leaves queries of
-    shape [0, D]. What `generate` wrote, `__call__` reads back to the same queries. Samples of a
-    batch do not mix, and generating is deterministic.
+    shape [0, D], which still belong to the graph. What `generate` wrote, `__call__` reads back to
+    the same queries. Samples of a batch do not mix. Looks may come without a token, all of them
+    too, and with up to `max_visual_tokens` together. `[SEG]` in what a user wrote is text.
 
     May be built with: `visual_dims`, `strides`.
     """
@@ -86,7 +91,10 @@ class LLMAdapter(Protocol):
     max_visual_tokens: int
 
     def read(self, conversations: Sequence[Conversation]) -> list[Prompt]:
-        """Embeds the conversations, detached; costs at most 5 % of an answer."""
+        """Embeds the conversations, detached.
+
+        Costs at most 5 % of the FLOPs of a `generate` of 16 tokens over a full 256 x 256 overview.
+        """
         ...
 
     def __call__(
@@ -109,8 +117,8 @@ class LLMAdapter(Protocol):
 class GranularityController(Protocol):
     """TMRA: decides how closely to look, from the prompt, before anything is encoded.
 
-    Plans for any prompt and any scene, deterministically, with its model's `overview_side`. Where
-    it learns it also has `loss(prompts, infos, targets) -> [B]` (see `Learning`).
+    Plans for any prompt and any scene, with its model's `overview_side`. Where it learns it also
+    has `loss(prompts, infos, targets) -> [B]` (see `Learning`).
 
     May be built with: `prompt_dim`, `overview_side`.
     """
@@ -136,9 +144,10 @@ class Cropper(Protocol):
         candidates: Sequence[View],
         plan: Plan,
     ) -> Sequence[View]:
-        """The candidates worth a closer look, best first; [] when it has seen enough.
+        """The candidates worth a closer look, best first, each once; [] when it has seen enough.
 
-        The plan has no budgets. `geometry.relevance_of` measures a view against what was seen.
+        Follows from the arguments alone, whatever the order of the looks. The plan has no budgets.
+        `geometry.relevance_of` measures a view against what was seen.
         """
         ...
 
@@ -148,7 +157,8 @@ class MaskHead(Protocol):
     """Draws masks in a look, one or several for each query.
 
     Neither looks nor queries mix: what a query gets does not depend on what is asked beside it, so
-    the prompts of a training sample share one call.
+    the prompts of a training sample share one call. A head without `loss` draws exactly one mask a
+    query, in order.
 
     A head may also have `loss(looks, queries, targets) -> [B]` where it matches instances itself
     (`Matching`), and `encode(pixels)`, cached with the look (`Encoding`).
@@ -157,8 +167,8 @@ class MaskHead(Protocol):
     """
 
     def __call__(self, looks: Sequence[Look], queries: Sequence[Tensor]) -> list[LookMasks]:
-        """For each look its queries `[K, D]` to masks; K = 0 gives M = 0. Semantic heads return one
-        mask a query, in order."""
+        """For each look its queries `[K, D]` to masks, at a stride that divides the canvas; K = 0
+        gives M = 0."""
         ...
 
 
