@@ -46,36 +46,41 @@ def adjust(
     summed = F.pad(features * share.to(features.dtype), room)
     whole = torch.tensor([_is_whole(look.view) for look in looks], device=wanted.device)
     kept = _choose(wanted, whole, budget)
-
-    pieces: list[tuple[Tensor, Tensor, Tensor]] = []  # look [T], cells [T, 4], features [T, C]
-    for block, mask in reversed(kept):
-        if block > 1:  # every level is pooled from the one below it
-            summed, weight = F.avg_pool2d(summed, 2), F.avg_pool2d(weight, 2)
-        look, row, column = mask.nonzero(as_tuple=True)
-        if not len(look):
-            continue
-        sums = summed[look, :, row, column]
-        weights = weight[look, :, row, column].to(sums.dtype)
-        corners = torch.stack([row, column, row + 1, column + 1], dim=1) * block
-        corners[:, 2].clamp_(max=height)
-        corners[:, 3].clamp_(max=width)
-        pieces.append((look, corners, sums / weights))
-    pieces.reverse()
-    owner = torch.cat([piece[0] for piece in pieces])
-    # Stable: within a look the coarse blocks come first, each size in raster order.
-    order = owner.argsort(stable=True)
+    owner, cells, means = _pool(kept, summed, weight)
+    limits = cells.new_tensor([height, width, height, width])
+    cells = torch.minimum(cells, limits)
     counts = torch.bincount(owner, minlength=len(looks)).tolist()
-    cells = torch.cat([piece[1] for piece in pieces])[order]
-    means = torch.cat([piece[2] for piece in pieces])[order]
     canvas = (looks[0].pixels.shape[-2], looks[0].pixels.shape[-1])
     views = [look.view for look in looks]
-    places = geometry.positions(cells, owner[order], views, (height, width), canvas)
+    places = geometry.positions(cells, owner, views, (height, width), canvas)
     return [
         VisualTokens(*item)
         for item in zip(
             looks, cells.split(counts), means.split(counts), places.split(counts), strict=True
         )
     ]
+
+
+def _pool(
+    kept: Sequence[tuple[int, Tensor]], summed: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The tokens of chosen blocks, look by look: owner `[T]`, cells `[T, 4]`, features `[T, C]`.
+
+    `summed [L, C, G, G]` are the features times `weight [L, 1, G, G]`, their share of data.
+    """
+    pieces = []
+    for block, mask in reversed(kept):
+        if block > 1:  # every level is pooled from the one below it
+            summed, weight = F.avg_pool2d(summed, 2), F.avg_pool2d(weight, 2)
+        look, row, column = mask.nonzero(as_tuple=True)
+        if len(look) or not pieces:
+            means = summed[look, :, row, column] / weight[look, :, row, column].to(summed.dtype)
+            cells = torch.stack([row, column, row + 1, column + 1], dim=1) * block
+            pieces.append((look, cells, means))
+    owner, cells, means = (torch.cat(parts) for parts in zip(*reversed(pieces), strict=True))
+    # Stable: within a look the coarse blocks come first, each size in raster order.
+    order = owner.argsort(stable=True)
+    return owner[order], cells[order], means[order]
 
 
 def _choose(wanted: Tensor, whole: Tensor, budget: int) -> list[tuple[int, Tensor]]:

@@ -109,3 +109,11 @@ def test_a_grid_that_is_no_power_of_two() -> None:
     (found,) = tokens.adjust([look], [torch.zeros(15, 15)], PLAN, 1000)
     assert found.cells.tolist() == [[0, 0, 15, 15]]
     torch.testing.assert_close(found.features[0], look.features[0].mean((1, 2)))
+
+
+def test_a_scene_without_data_gives_no_tokens() -> None:
+    look = whole()
+    look.valid[:] = False
+    (found,) = tokens.adjust([look], [None], PLAN, 1000)
+    assert found.cells.shape == found.positions.shape == (0, 4)
+    assert found.features.shape == (0, 5)
