@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from geomag.answer import Answer
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "configs" / "tiny_drawn.py"
+CONFIG = ROOT / "configs" / "tiny_demo.py"
 # Scenes of seeds 0 and 1 are for training and testing.
 SEED, NUMBER = 2, 0
 SIDE = 720
@@ -84,12 +85,10 @@ def train(folder: Path, seconds: int, kept: Path) -> int:
     A training that was stopped goes on.
     """
     from geomag import weights
-    from geomag.engine import launch
 
     settings = [f"custom_hooks.0.seconds={seconds}", "log_level=WARNING"]
-    code = launch.train(
-        [str(CONFIG), "--work-dir", str(folder), "--resume", "--cfg-options", *settings]
-    )
+    training = [sys.executable, ROOT / "tools" / "train.py", CONFIG, "--work-dir", folder]
+    code = subprocess.run([*training, "--resume", "--cfg-options", *settings]).returncode
     newest = None if code else weights.newest(folder, lambda message: None)
     if newest is not None:
         weights.save(kept, weights.unwrapped(weights.read(newest)), {})

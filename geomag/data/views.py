@@ -35,7 +35,7 @@ class ViewSampled(Dataset[TrainingSample]):
 
     The exchanges are composed from what is known of the scene after it was turned and cut, so that
     they stay true; of a data set without `kinds` they are drawn from those it came with. `tasks`
-    gives their weights (see `instructions.TASKS`).
+    gives their weights (see `instructions.TASKS`); as pairs in a config, where `class` is no key.
 
     `dataset[epoch * len(dataset) + index]` is the sample `index` as drawn in that epoch. Only a
     sampler that counts so (`engine.sampler.EndlessSampler`) shows other views and prompts in every
@@ -50,7 +50,7 @@ class ViewSampled(Dataset[TrainingSample]):
         exchanges: int = 4,
         seed: int = 0,
         augment: bool = True,
-        tasks: Mapping[str, float] = TASKS,
+        tasks: Mapping[str, float] | Sequence[tuple[str, float]] = TASKS,
     ) -> None:
         built = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
         self.dataset: Any = built
