@@ -48,7 +48,6 @@ def prepare(config: Config, launcher: str) -> None:
         )
     torch.distributed.init_process_group("gloo")
     config.model_wrapper_cfg = {
-        "broadcast_buffers": False,
         "find_unused_parameters": config.get("find_unused_parameters", False),
         **config.get("model_wrapper_cfg", {}),
         "type": "MMDistributedDataParallel",

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, is_main_process
 
 from .. import registry, weights
 from ..errors import CheckpointError, ConfigError, GeoMagError
@@ -107,6 +107,7 @@ def _train(options: Namespace) -> None:
         config.load_from = None if options.resume == "auto" else options.resume
     distributed.prepare(config, options.launcher)
     GeoMagRunner.from_cfg(config).train()
+    barrier()  # no process is done before the main one has written the last checkpoint
 
 
 def _test(options: Namespace) -> None:

@@ -25,11 +25,24 @@ def logged(work: Path) -> dict[int, dict[str, float]]:
     }
 
 
-def start(tool: str, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    """One of the tools in a process of its own, on one thread."""
+Process = subprocess.Popen[str]
+RUN = """
+import os, sys
+from geomag.engine import launch
+
+train, test, *ports = sys.argv[1:]
+os.environ["MASTER_PORT"] = ports[0]
+code = launch.train(train.split())
+os.environ["MASTER_PORT"] = ports[1]
+sys.exit(code or launch.test(test.split()))
+"""
+
+
+def start(train: str, test: str, ports: list[str], place: dict[str, str]) -> Process:
+    """Training and then testing in a process of its own, on one thread."""
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        [sys.executable, "-c", RUN, train, test, *ports],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **place},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -37,30 +50,22 @@ def start(tool: str, *arguments: str | Path, **environment: str) -> subprocess.P
     )
 
 
-def start_several(count: int, tool: str, *arguments: str | Path) -> list[subprocess.Popen[str]]:
-    """The same tool in processes that belong together, as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+def start_several(count: int, train: str, test: str) -> list[Process]:
+    """The same in processes that belong together, as torchrun starts them."""
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+        ports = [str(free.getsockname()[1]) for free in (one, other)]
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
     return [
-        start(
-            tool,
-            *arguments,
-            "--launcher",
-            "pytorch",
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            WORLD_SIZE=str(count),
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=port,
-        )
+        start(train, test, ports, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(count)
     ]
 
 
-def finished(process: subprocess.Popen[str], code: int = 0) -> str:
+def finished(process: Process, code: int = 0) -> str:
     """What a process has printed, once it has ended with the right exit code."""
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=200)
     assert process.returncode == code, output[-6000:]
     return output
 
