@@ -21,9 +21,9 @@ FAINT = 0.1
 
 
 def assemble(
-    looks: Sequence[Look], masks: Sequence[LookMasks], queries: int, threshold: float
+    looks: Sequence[Look], masks: Sequence[LookMasks], queries: int | None, threshold: float
 ) -> tuple[SceneMask, ...]:
-    """One mask a query where every look has exactly that, in order; else one an instance.
+    """One mask for each of so many queries; for None, one for each instance.
 
     A query's mask stays where it is empty; an instance of which finer looks leave nothing does not.
     How instances are joined across looks: see `joining`. A mask's score is the highest of the looks
@@ -36,16 +36,15 @@ def assemble(
     for rank, place in enumerate(order):
         parts.extend(_parts(rank, looks[place], masks[place], threshold))
     visible = joining.uncover(parts, views)
-    semantic = all(drawn.query.tolist() == list(range(queries)) for drawn in masks)
-    if semantic:
-        groups = [[part for part in parts if part.query == query] for query in range(queries)]
-    else:
+    if queries is None:
         groups = joining.join(parts, visible, views)
+    else:
+        groups = [[part for part in parts if part.query == query] for query in range(queries)]
     scene = [
         SceneMask(
             size=views[0].scene,
             tiles=_tiles(group, views),
-            query=place if semantic else group[0].query,
+            query=group[0].query if queries is None else place,
             score=max((part.score for part in group if part in visible), default=0.0),
             threshold=threshold,
         )

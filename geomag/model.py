@@ -24,6 +24,7 @@ from .contracts import (
     GranularityController,
     LLMAdapter,
     MaskHead,
+    Matching,
     Scene,
     VisionEncoder,
 )
@@ -250,7 +251,9 @@ class GeoMag(nn.Module):
             return ()
         # Look by look: memory does not grow with the number of looks.
         drawn = [self.mask_head([look], [queries])[0] for look in looks]
-        return assemble(looks, drawn, len(queries), threshold)
+        # A head that matches instances draws any number for a query; the others draw one.
+        instances = isinstance(self.mask_head, Matching)
+        return assemble(looks, drawn, None if instances else len(queries), threshold)
 
     # -- learning --------------------------------------------------------------------------------
 

@@ -74,8 +74,7 @@ def test_shapes_cut_by_view_borders_are_whole_again(seed: int, height: int, widt
     dense = shapes(seed, size)
     views = geometry.tiles(size, SIDE, 1)
     masks = [instances(dense, view) for view in views]
-    # A query beyond those drawn tells that this head draws instances.
-    found = assemble([look_at(view) for view in views], masks, 2, 0.5)
+    found = assemble([look_at(view) for view in views], masks, None, 0.5)
     assert_one_mask_a_shape(found, dense)
 
 
@@ -86,7 +85,7 @@ def test_coarser_looks_change_nothing_where_finer_ones_cover_everything(seed: in
     dense = shapes(seed, size)
     views = [geometry.overview(size, SIDE), *geometry.tiles(size, SIDE, 1)]
     masks = [instances(dense, view) for view in views]
-    found = assemble([look_at(view) for view in views], masks, 2, 0.5)
+    found = assemble([look_at(view) for view in views], masks, None, 0.5)
     assert_one_mask_a_shape(found, dense)
 
 
@@ -98,9 +97,9 @@ def test_the_order_of_the_looks_does_not_matter(seed: int, random: np.random.Gen
     native = geometry.tiles(size, SIDE, 1)
     views = [geometry.overview(size, SIDE), *random.sample(native, 7)]
     pairs = [(look_at(view), instances(dense, view)) for view in views]
-    first = assemble(*zip(*pairs, strict=True), 2, 0.5)
+    first = assemble(*zip(*pairs, strict=True), None, 0.5)
     random.shuffle(pairs)
-    second = assemble(*zip(*pairs, strict=True), 2, 0.5)
+    second = assemble(*zip(*pairs, strict=True), None, 0.5)
     assert [mask.to_dense().tobytes() for mask in first] == [
         mask.to_dense().tobytes() for mask in second
     ]
@@ -115,7 +114,7 @@ def test_instances_together_show_what_the_finest_looks_show(seed: int, data: st.
     near = data.draw(st.lists(st.sampled_from(native), unique=True))
     views = [geometry.overview(size, SIDE), *near]
     looks = [look_at(view) for view in views]
-    apart = assemble(looks, [instances(dense, view) for view in views], 2, 0.5)
+    apart = assemble(looks, [instances(dense, view) for view in views], None, 0.5)
     union = np.zeros((64, 64), bool)
     for mask in apart:
         assert not mask.empty
@@ -142,7 +141,7 @@ def test_an_instance_that_leaves_the_finer_look_goes_on_in_the_coarser() -> None
     views = two_looks()
     long = rectangle(3, 4, 40, 8)
     masks = [instances(long, view) for view in views]
-    (mask,) = assemble([look_at(view) for view in views], masks, 2, 0.5)
+    (mask,) = assemble([look_at(view) for view in views], masks, None, 0.5)
     assert np.array_equal(mask.to_dense()[:16, :16], long[:16, :16])
     assert mask.to_dense()[:, 20:36].any(0).all()
 
@@ -152,7 +151,7 @@ def test_what_a_finer_look_tells_apart_stays_apart() -> None:
     blob = part_of(rectangle(0, 0, 16, 12), views[0])
     left, right = rectangle(1, 1, 6, 10, 16), rectangle(8, 1, 14, 10, 16)
     masks = [drawn([blob], [0], [0.9]), drawn([left, right], [0, 0], [0.8, 0.7])]
-    found = assemble([look_at(view) for view in views], masks, 1, 0.5)
+    found = assemble([look_at(view) for view in views], masks, None, 0.5)
     assert [round(mask.score, 3) for mask in found] == [0.8, 0.7]
     assert np.array_equal(found[0].to_dense()[:16, :16], left)
     assert np.array_equal(found[1].to_dense()[:16, :16], right)
@@ -162,7 +161,7 @@ def test_an_instance_that_a_finer_look_does_not_see_is_no_answer() -> None:
     views = two_looks()
     blob = part_of(rectangle(4, 4, 12, 12), views[0])
     masks = [drawn([blob], [0], [0.9]), drawn([], [], [])]
-    assert assemble([look_at(view) for view in views], masks, 2, 0.5) == ()
+    assert assemble([look_at(view) for view in views], masks, None, 0.5) == ()
 
 
 def test_instances_of_different_queries_are_never_one() -> None:
@@ -170,7 +169,7 @@ def test_instances_of_different_queries_are_never_one() -> None:
     views = geometry.tiles(size, SIDE, 1)
     bar = rectangle(0, 4, 16, 8, 16)
     masks = [drawn([bar], [0], [0.9]), drawn([bar, bar], [1, 1], [0.8, 0.7])]
-    found = assemble([look_at(view) for view in views], masks, 2, 0.5)
+    found = assemble([look_at(view) for view in views], masks, None, 0.5)
     assert [mask.query for mask in found] == [0, 1, 1]
 
 
@@ -180,7 +179,7 @@ def test_two_parts_of_one_look_are_one_where_its_neighbour_joins_them() -> None:
     upper, lower = rectangle(4, 2, 16, 5, 16), rectangle(4, 9, 16, 12, 16)
     bend = rectangle(0, 2, 6, 12, 16)
     masks = [drawn([upper, lower], [0, 0], [0.5, 0.6]), drawn([bend], [0], [0.9])]
-    (mask,) = assemble([look_at(view) for view in views], masks, 2, 0.5)
+    (mask,) = assemble([look_at(view) for view in views], masks, None, 0.5)
     assert np.array_equal(mask.to_dense(), np.hstack([upper | lower, bend]))
     assert round(mask.score, 3) == 0.9
 
@@ -212,7 +211,10 @@ def test_the_score_comes_from_looks_that_something_is_left_in() -> None:
 
 def test_no_queries_no_masks() -> None:
     views = two_looks()
-    assert assemble([look_at(view) for view in views], [drawn([], [], [])] * 2, 0, 0.5) == ()
+    for queries in (0, None):
+        assert (
+            assemble([look_at(view) for view in views], [drawn([], [], [])] * 2, queries, 0.5) == ()
+        )
 
 
 def test_nothing_is_drawn_on_nodata_or_padding() -> None:
