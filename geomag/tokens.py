@@ -68,7 +68,7 @@ def _pool(
 
     `summed [L, C, G, G]` are the features times `weight [L, 1, G, G]`, their share of data.
     """
-    pieces = []
+    pieces: list[tuple[Tensor, Tensor, Tensor]] = []
     for block, mask in reversed(kept):
         if block > 1:  # every level is pooled from the one below it
             summed, weight = F.avg_pool2d(summed, 2), F.avg_pool2d(weight, 2)
