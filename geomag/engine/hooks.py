@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,12 +166,26 @@ class ProgressBar(Hook):
 
     def _start(self, runner: Runner, task: str, total: float, form: str | None) -> None:
         if is_main_process():
-            self._bar = tqdm(total=total, desc=task, bar_format=form, disable=None)
+            self._bar = tqdm(
+                total=total, desc=task, bar_format=form, disable=None, dynamic_ncols=True
+            )
         if self._bar is not None and not self._bar.disable:
-            self._open.enter_context(logging_redirect_tqdm([runner.logger]))
+            self._open.enter_context(_above_the_bar(runner.logger))
 
     def _stop(self) -> None:
         self._open.close()
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+@contextlib.contextmanager
+def _above_the_bar(logger: logging.Logger) -> Iterator[None]:
+    """Log lines go through tqdm meanwhile, with the level and the filters that they had."""
+    level = max((one.level for one in logger.handlers), default=logging.NOTSET)
+    filters = [one for handler in logger.handlers for one in handler.filters]
+    with logging_redirect_tqdm([logger]):
+        for handler in logger.handlers:
+            handler.setLevel(level)
+            handler.filters = list(dict.fromkeys([*handler.filters, *filters]))
+        yield

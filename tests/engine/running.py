@@ -65,7 +65,11 @@ def start_several(count: int, train: str, test: str) -> list[Process]:
 
 def finished(process: Process, code: int = 0) -> str:
     """What a process has printed, once it has ended with the right exit code."""
-    output, _ = process.communicate(timeout=200)
+    try:
+        output, _ = process.communicate(timeout=200)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
     assert process.returncode == code, output[-6000:]
     return output
 
