@@ -215,7 +215,7 @@ def test_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "iter_1.pth"
     torch.save({"state_dict": {"a": torch.zeros(1_000_000)}, "meta": {"count": 0}}, path)
     rests = 0
-    for delay in (0.0, 0.011, 0.023, 0.037):
+    for delay in (0.0, 0.023):
         command = [sys.executable, "-c", WRITER, str(path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
             assert writer.stdout

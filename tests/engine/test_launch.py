@@ -13,6 +13,8 @@ from geomag.engine import launch
 
 from .running import ROOT, SMALL, logged, read
 
+# Two runs of a test may begin within a second, which mmengine takes for the same.
+pytestmark = pytest.mark.filterwarnings("ignore:.*should not accept any other arguments")
 QUIET = ("--cfg-options", "default_hooks.pictures.interval=None")
 
 
