@@ -121,7 +121,8 @@ def _arguments(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> d
         raise ConfigError(f"{name}: its model is {block!r}, expected a dict")
     arguments = dict(block.items())  # items() imports what mmengine holds lazily
     kind = arguments.pop("type", GeoMag)
-    if kind not in (GeoMag, GeoMag.__name__):
+    # A config that a run left in its work folder spells the class out.
+    if kind not in (GeoMag, GeoMag.__name__, f"{GeoMag.__module__}.{GeoMag.__name__}"):
         raise ConfigError(f"{name}: its model is of type {kind}, expected GeoMag")
     known = list(inspect.signature(GeoMag).parameters)
     faults = [

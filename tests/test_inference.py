@@ -100,6 +100,7 @@ def test_a_config_is_a_file_or_a_mapping_whole_or_not(checkpoint: Path, tmp_path
         Config.fromfile(path),
         CONFIG,
         {"model": CONFIG, "train_cfg": {}},
+        {"model": {"type": "geomag.model.GeoMag", **CONFIG}},  # as a run writes its config down
     ):
         predictor = Predictor.from_config(config, checkpoint)
         assert isinstance(predictor.model.cropper, Moody)
