@@ -187,11 +187,14 @@ class GeoMag(nn.Module):
         everything = plan.stop_below is None and math.isinf(plan.max_views)
         unbudgeted = plan.without_budgets()
         wanted = FIRST_ROUND
+        relevance: list[Tensor | None] = []
+        judged = 0
         while len(seen) - 1 < plan.max_views:
             offered = geometry.candidates(seen, plan, scene.info)
             if not offered:
                 break
             relevance = self.cropper.relevance(seen, prompt)
+            judged = len(seen)
             ranked = list(self.cropper.rank(seen, relevance, offered, unbudgeted))
             _check_ranked(self.cropper, ranked, offered)
             if not ranked and not everything:
@@ -200,9 +203,9 @@ class GeoMag(nn.Module):
             known += sum(view in looks for view in chosen)
             seen.extend(self._read(scene, chosen, looks))
             wanted *= 2
-        # Relevance is asked for again at the end: the last looks have not been judged yet.
-        final = self.cropper.relevance(seen, prompt)
-        return Observation(tuple(seen), tuple(final), len(seen) - known)
+        if judged < len(seen):
+            relevance = self.cropper.relevance(seen, prompt)
+        return Observation(tuple(seen), tuple(relevance), len(seen) - known)
 
     # -- answering -------------------------------------------------------------------------------
 

@@ -38,12 +38,12 @@ def adjust(
     side = 2 ** math.ceil(math.log2(max(height, width)))
     room = (0, side - width, 0, side - height)
     share = torch.stack([_share(look, height, width) for look in looks])
-    weight = F.pad(share, room)  # [L, 1, G, G], the share of each cell that holds data
+    weight = _padded(share, room)  # [L, 1, G, G], the share of each cell that holds data
     wanted = torch.stack(
         [_wanted(opinion, look) for opinion, look in zip(relevance, looks, strict=True)]
     )
-    wanted = F.pad(wanted, room).where(weight[:, 0] > 0, -1.0)
-    summed = F.pad(features * share.to(features.dtype), room)
+    wanted = _padded(wanted, room).where(weight[:, 0] > 0, -1.0)
+    summed = _padded(features * share.to(features.dtype), room)
     whole = torch.tensor([_is_whole(look.view) for look in looks], device=wanted.device)
     kept = _choose(wanted, whole, budget)
     owner, cells, means = _pool(kept, summed, weight)
@@ -129,6 +129,10 @@ def _wanted(opinion: Tensor | None, look: Look) -> Tensor:
         return torch.ones(height, width, device=look.pixels.device)
     pooled = F.adaptive_max_pool2d(opinion.detach().float()[None, None], (height, width))
     return pooled[0, 0]
+
+
+def _padded(values: Tensor, room: tuple[int, int, int, int]) -> Tensor:
+    return F.pad(values, room) if any(room) else values  # a pad by nothing still copies
 
 
 def _share(look: Look, height: int, width: int) -> Tensor:

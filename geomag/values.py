@@ -125,7 +125,8 @@ class Plan:
     `stop_below` is the resolution at which a look is fine enough: metres per look pixel where the
     scene's resolution is known, else scene pixels per look pixel; None means down to native.
     `max_views` counts the views beyond the overview, a whole number or inf; 0 is the overview
-    alone. `max_tokens`, at least 1, bounds the visual tokens; None leaves it to the language adapter.
+    alone. `max_tokens`, at least 1, bounds the visual tokens; None leaves that to the language
+    adapter.
     """
 
     level: Level

@@ -1,4 +1,4 @@
-"""What the framework costs: python tools/benchmark_overhead.py [--pairs 30]
+"""What the framework costs: python tools/benchmark_overhead.py [--pairs 30] [--weights FILE]
 
 A request through `Session.ask` against the same reads, module calls and assembly written out by
 hand, for a list of views and token cells that was written down beforehand. Both run by turns, and
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import machine
@@ -32,9 +33,9 @@ import torch  # noqa: E402  after the cores are chosen
 from torch import Tensor, nn  # noqa: E402
 
 from geomag import geometry, plugins, tokens, weights  # noqa: E402
-from geomag.contracts import LLMAdapter, Scene  # noqa: E402
+from geomag.contracts import Cropper, LLMAdapter, Scene  # noqa: E402
 from geomag.inference import DEFAULT_MODEL  # noqa: E402
-from geomag.model import FIRST_ROUND, GeoMag  # noqa: E402
+from geomag.model import GeoMag  # noqa: E402
 from geomag.scenes import open_scene  # noqa: E402
 from geomag.session import Session  # noqa: E402
 from geomag.values import (  # noqa: E402
@@ -74,13 +75,35 @@ class Pointing(nn.Module):
         return Reading(reading.text, self.queries, ())
 
 
+class Witness(nn.Module):
+    """A cropper that notes what the one inside was asked to rank, and after how many looks."""
+
+    def __init__(self, cropper: Cropper) -> None:
+        super().__init__()
+        self.cropper = cropper
+        self.rounds: list[tuple[int, Sequence[View]]] = []
+
+    def relevance(self, looks: Sequence[Look], prompt: Prompt) -> list[Tensor | None]:
+        return self.cropper.relevance(looks, prompt)
+
+    def rank(
+        self,
+        looks: Sequence[Look],
+        relevance: Sequence[Tensor | None],
+        candidates: Sequence[View],
+        plan: Plan,
+    ) -> Sequence[View]:
+        self.rounds.append((len(looks), candidates))
+        return self.cropper.rank(looks, relevance, candidates, plan)
+
+
 @dataclass(frozen=True, eq=False)
 class Script:
     """All that the framework would decide: views in rounds with what was offered, cells of tokens
     with the weights that pool them."""
 
     plan: Plan
-    rounds: list[tuple[list[View], list[View]]]
+    rounds: list[tuple[Sequence[View], list[View]]]
     order: list[int]
     cells: list[Tensor]
     pools: list[Tensor]
@@ -91,8 +114,10 @@ def main() -> int:
     """Prints the table; returns 1 where the bar is missed."""
     parser = argparse.ArgumentParser(description="What GeoMag's frame costs.")
     parser.add_argument("--pairs", type=int, default=30)
-    pairs = parser.parse_args().pairs
-    model, trained = build()
+    parser.add_argument("--weights", type=Path, help="a checkpoint (those shipped, or random ones)")
+    options = parser.parse_args()
+    pairs = options.pairs
+    model, trained = build(options.weights)
     picture = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     scene = open_scene(cv2.GaussianBlur(picture, (0, 0), 3))
     rows, met = [], True
@@ -117,13 +142,14 @@ def main() -> int:
     return 0 if met else 1
 
 
-def build() -> tuple[GeoMag, str]:
+def build(checkpoint: Path | None) -> tuple[GeoMag, str]:
     torch.set_num_threads(CORES)
     torch.manual_seed(0)
     found = plugins.load(plugins.find("model", DEFAULT_MODEL))()
     model = GeoMag(**found["config"])
-    if found["weights"] is not None:
-        weights.load(model, weights.read(found["weights"]), found["weights"])
+    trained = checkpoint or found["weights"]
+    if trained is not None:
+        weights.load(model, weights.read(trained), trained)
     pointing = GeoMag(
         vision_encoder=model.vision_encoder,
         llm_adapter=Pointing(model.llm_adapter),
@@ -133,7 +159,7 @@ def build() -> tuple[GeoMag, str]:
         overview_side=model.overview_side,
         max_new_tokens=NEW_TOKENS,
     ).eval()
-    return pointing, f"weights of {DEFAULT_MODEL}" if found["weights"] else "random weights"
+    return pointing, f"weights {trained.name}" if trained else "random weights"
 
 
 def compare(
@@ -158,16 +184,15 @@ def compare(
 @torch.inference_mode()
 def write_down(model: GeoMag, scene: Scene, max_views: float) -> Script:
     """What the framework decides for this request."""
+    model.cropper = witness = Witness(model.cropper)
     found = model.answer(scene, (Turn("user", PROMPT),), {}, max_views)
+    model.cropper = witness.cropper
     plan, seen = found.plan, list(found.observation.looks)
-    rounds, known, wanted = [], 1, FIRST_ROUND
-    while known < len(seen):
-        offered = geometry.candidates(seen[:known], plan, scene.info)
-        taken = [look.view for look in seen[known : known + wanted] if look.view in offered]
-        rounds.append((offered, taken))
-        known, wanted = known + len(taken), wanted * 2
-    if not rounds and plan.max_views > 0:
-        rounds.append((geometry.candidates(seen, plan, scene.info), []))
+    ends = [known for known, _ in witness.rounds[1:]] + [len(seen)]
+    rounds = [
+        (offered, [look.view for look in seen[known:end]])
+        for (known, offered), end in zip(witness.rounds, ends, strict=False)
+    ]
     order = geometry.raster_order(seen)
     looks = [seen[place] for place in order]
     opinions = [found.observation.relevance[place] for place in order]
@@ -201,11 +226,13 @@ def by_hand(model: GeoMag, scene: Scene, script: Script) -> list[list[np.ndarray
     model.granularity_controller.plan(prompt, scene.info)
     whole = geometry.overview(scene.info.size, model.overview_side)
     looks = [look_at(model, scene, whole)]
+    judged = 0
     for offered, taken in script.rounds:
-        relevance = model.cropper.relevance(looks, prompt)
+        relevance, judged = model.cropper.relevance(looks, prompt), len(looks)
         model.cropper.rank(looks, relevance, offered, script.plan)
         looks.extend([look_at(model, scene, view) for view in taken])
-    model.cropper.relevance(looks, prompt)
+    if judged < len(looks):
+        model.cropper.relevance(looks, prompt)
     looks = [looks[place] for place in script.order]
     visual = [
         VisualTokens(look, cells, weight @ look.features[-1].flatten(1).T, positions)
