@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -34,9 +35,9 @@ def main() -> int:
         file = options.scene or draw_scene(options.out)
         scene = open_scene(file)
         kept = options.out / "weights.safetensors"
-        weights = shipped_weights()
+        weights, max_views = shipped_weights(), None
         if weights is None:
-            weights = kept
+            weights, max_views = kept, math.inf
             print("plugins/tiny ships no weights yet. This model learns from drawn scenes alone,")
             if kept.exists():
                 print(f"did so in an earlier demo ({kept}; remove it to train anew)")
@@ -45,8 +46,9 @@ def main() -> int:
                 failed = train(options.out / "training", options.seconds, kept)
                 if failed:
                     return failed
-            print("and answers accordingly: enough to see every part at work, no more.\n")
-        answer = load(weights).open(scene).ask(options.prompt)
+            print("and answers accordingly: enough to see every part at work, no more.")
+            print("Where to look is the last thing learnt, so this one looks everywhere.\n")
+        answer = load(weights).open(scene).ask(options.prompt, max_views=max_views)
         lines = [f"scene   {file}", *report(answer)]
         lines += [f"wrote   {path}" for path in save(answer, options.out)]
         print("\n".join(lines))
