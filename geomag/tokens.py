@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import geometry
@@ -44,8 +46,9 @@ def adjust(
     )
     wanted = _padded(wanted, room).where(weight[:, 0] > 0, -1.0)
     summed = _padded(features * share.to(features.dtype), room)
-    whole = torch.tensor([_is_whole(look.view) for look in looks], device=wanted.device)
-    kept = _choose(wanted, whole, budget)
+    whole = np.array([_is_whole(look.view) for look in looks])
+    # Choosing is many small steps: one copy to the host costs less than taking them on a GPU.
+    kept = _choose(wanted.cpu().numpy(), whole, budget)
     owner, cells, means = _pool(kept, summed, weight)
     limits = cells.new_tensor([height, width, height, width])
     cells = torch.minimum(cells, limits)
@@ -62,7 +65,7 @@ def adjust(
 
 
 def _pool(
-    kept: Sequence[tuple[int, Tensor]], summed: Tensor, weight: Tensor
+    kept: Sequence[tuple[int, NDArray[np.bool_]]], summed: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The tokens of chosen blocks, look by look: owner `[T]`, cells `[T, 4]`, features `[T, C]`.
 
@@ -72,7 +75,7 @@ def _pool(
     for block, mask in reversed(kept):
         if block > 1:  # every level is pooled from the one below it
             summed, weight = F.avg_pool2d(summed, 2), F.avg_pool2d(weight, 2)
-        look, row, column = mask.nonzero(as_tuple=True)
+        look, row, column = (torch.from_numpy(part).to(summed.device) for part in mask.nonzero())
         if len(look) or not pieces:
             means = summed[look, :, row, column] / weight[look, :, row, column].to(summed.dtype)
             cells = torch.stack([row, column, row + 1, column + 1], dim=1) * block
@@ -83,40 +86,45 @@ def _pool(
     return owner[order], cells[order], means[order]
 
 
-def _choose(wanted: Tensor, whole: Tensor, budget: int) -> list[tuple[int, Tensor]]:
+def _choose(
+    wanted: NDArray[np.float32], whole: NDArray[np.bool_], budget: int
+) -> list[tuple[int, NDArray[np.bool_]]]:
     """Which blocks become a token, as (block side, `[L, G/b, G/b]` bool), coarse to fine.
 
     `wanted [L, G, G]` is each cell's relevance, -1 where there is no data; `whole [L]` says which
     looks are overviews.
     """
     block = side = wanted.shape[-1]
-    highest = F.max_pool2d(wanted, block)
-    active = _first(highest, highest >= 0, budget)
+    highest = {1: wanted}
+    while 2 * (finest := max(highest)) <= side:
+        halved = highest[finest].reshape(len(wanted), side // finest // 2, 2, -1, 2)
+        highest[2 * finest] = halved.max((2, 4))
+    active = _first(highest[block], highest[block] >= 0, budget)
     spent = int(active.sum())
     kept = []
     while block > 1:
-        finer = F.max_pool2d(wanted, block // 2)
         # A split costs at most three tokens more; blocks at a border can cost less.
         due = whole[:, None, None] & (block * OVERVIEW_BLOCKS > side)
-        worth = active & ((highest >= SPLIT) | due)
-        split = _first(highest, worth, max(0, budget - spent) // 3)
+        worth = active & ((highest[block] >= SPLIT) | due)
+        split = _first(highest[block], worth, max(0, budget - spent) // 3)
         kept.append((block, active & ~split))
-        spread = split.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-        spent -= int(split.sum())
-        active, highest, block = spread & (finer >= 0), finer, block // 2
-        spent += int(active.sum())
+        block //= 2
+        active = split.repeat(2, axis=1).repeat(2, axis=2) & (highest[block] >= 0)
+        spent += int(active.sum()) - int(split.sum())
     kept.append((1, active))
     return kept
 
 
-def _first(score: Tensor, eligible: Tensor, count: int) -> Tensor:
+def _first(
+    score: NDArray[np.float32], eligible: NDArray[np.bool_], count: int
+) -> NDArray[np.bool_]:
     """The `count` eligible places of highest score; equal ones in the order they stand."""
     if int(eligible.sum()) <= count:
         return eligible
-    ranked = score.masked_fill(~eligible, -math.inf).flatten().argsort(descending=True, stable=True)
-    chosen = torch.zeros_like(eligible).flatten()
+    ranked = np.where(eligible, -score, np.inf).argsort(axis=None, kind="stable")
+    chosen = np.zeros(eligible.size, bool)
     chosen[ranked[:count]] = True
-    return chosen.view_as(eligible)
+    return chosen.reshape(eligible.shape)
 
 
 def _is_whole(view: View) -> bool:
