@@ -76,7 +76,8 @@ class GeoMag(nn.Module):
 
     Each slot takes a built component or a config; widths flow from left to right and never stand
     in a config. `encode_chunk` images go through the encoder at once, always that many, so that a
-    look does not depend on what it was encoded beside.
+    look does not depend on what it was encoded beside. A mask with a score below `presence` is taken
+    for not there, and comes back empty.
 
     Raises:
         ConfigError: a component is unknown or its arguments do not fit.
@@ -99,8 +100,10 @@ class GeoMag(nn.Module):
         overview_side: int = 256,
         encode_chunk: int = 1,
         max_new_tokens: int = 48,
+        presence: float = 0.0,
     ) -> None:
         super().__init__()
+        self.presence = presence
         self.overview_side = overview_side
         self.encode_chunk = encode_chunk
         self.max_new_tokens = max_new_tokens
@@ -256,7 +259,10 @@ class GeoMag(nn.Module):
         drawn = [self.mask_head([look], [queries])[0] for look in looks]
         # A head that matches instances draws any number for a query; the others draw one.
         instances = isinstance(self.mask_head, Matching)
-        return assemble(looks, drawn, None if instances else len(queries), threshold)
+        masks = assemble(looks, drawn, None if instances else len(queries), threshold)
+        return tuple(
+            replace(mask, tiles=()) if mask.score < self.presence else mask for mask in masks
+        )
 
     # -- learning --------------------------------------------------------------------------------
 

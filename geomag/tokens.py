@@ -49,7 +49,7 @@ def adjust(
     whole = np.array([_is_whole(look.view) for look in looks])
     # Choosing is many small steps: one copy to the host costs less than taking them on a GPU.
     kept = _choose(wanted.cpu().numpy(), whole, budget)
-    owner, cells, means = _pool(kept, summed, weight)
+    owner, cells, means, highest = _pool(kept, summed, weight)
     limits = cells.new_tensor([height, width, height, width])
     cells = torch.minimum(cells, limits)
     counts = torch.bincount(owner, minlength=len(looks)).tolist()
@@ -59,37 +59,45 @@ def adjust(
     return [
         VisualTokens(*item)
         for item in zip(
-            looks, cells.split(counts), means.split(counts), places.split(counts), strict=True
+            looks,
+            *(part.split(counts) for part in (cells, means, places, highest)),
+            strict=True,
         )
     ]
 
 
 def _pool(
-    kept: Sequence[tuple[int, NDArray[np.bool_]]], summed: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The tokens of chosen blocks, look by look: owner `[T]`, cells `[T, 4]`, features `[T, C]`.
+    kept: Sequence[_Blocks], summed: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The tokens of chosen blocks, look by look: owner `[T]`, cells `[T, 4]`, features `[T, C]` and
+    the highest relevance `[T]`.
 
     `summed [L, C, G, G]` are the features times `weight [L, 1, G, G]`, their share of data.
     """
-    pieces: list[tuple[Tensor, Tensor, Tensor]] = []
-    for block, mask in reversed(kept):
+    pieces: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    for block, mask, relevance in reversed(kept):
         if block > 1:  # every level is pooled from the one below it
             summed, weight = F.avg_pool2d(summed, 2), F.avg_pool2d(weight, 2)
         look, row, column = (torch.from_numpy(part).to(summed.device) for part in mask.nonzero())
         if len(look) or not pieces:
             means = summed[look, :, row, column] / weight[look, :, row, column].to(summed.dtype)
             cells = torch.stack([row, column, row + 1, column + 1], dim=1) * block
-            pieces.append((look, cells, means))
-    owner, cells, means = (torch.cat(parts) for parts in zip(*reversed(pieces), strict=True))
+            pieces.append((look, cells, means, torch.from_numpy(relevance[mask]).to(means)))
+    owner, *parts = (torch.cat(part) for part in zip(*reversed(pieces), strict=True))
     # Stable: within a look the coarse blocks come first, each size in raster order.
     order = owner.argsort(stable=True)
-    return owner[order], cells[order], means[order]
+    cells, means, highest = (part[order] for part in parts)
+    return owner[order], cells, means, highest
+
+
+_Blocks = tuple[int, NDArray[np.bool_], NDArray[np.float32]]
+"""A block's side in cells; which blocks of that side, and how relevant each, `[L, G/b, G/b]`."""
 
 
 def _choose(
     wanted: NDArray[np.float32], whole: NDArray[np.bool_], budget: int
-) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Which blocks become a token, as (block side, `[L, G/b, G/b]` bool), coarse to fine.
+) -> list[_Blocks]:
+    """Which blocks become a token, coarse to fine.
 
     `wanted [L, G, G]` is each cell's relevance, -1 where there is no data; `whole [L]` says which
     looks are overviews.
@@ -101,17 +109,17 @@ def _choose(
         highest[2 * finest] = halved.max((2, 4))
     active = _first(highest[block], highest[block] >= 0, budget)
     spent = int(active.sum())
-    kept = []
+    kept: list[_Blocks] = []
     while block > 1:
         # A split costs at most three tokens more; blocks at a border can cost less.
         due = whole[:, None, None] & (block * OVERVIEW_BLOCKS > side)
         worth = active & ((highest[block] >= SPLIT) | due)
         split = _first(highest[block], worth, max(0, budget - spent) // 3)
-        kept.append((block, active & ~split))
+        kept.append((block, active & ~split, highest[block]))
         block //= 2
         active = split.repeat(2, axis=1).repeat(2, axis=2) & (highest[block] >= 0)
         spent += int(active.sum()) - int(split.sum())
-    kept.append((1, active))
+    kept.append((1, active, highest[1]))
     return kept
 
 

@@ -163,12 +163,15 @@ class VisualTokens:
     which cells a token covers: one cell where it matters, a block where it does not.
     `features [T, C]` are the means of the coarsest level over those cells, C = `visual_dims[-1]`.
     `positions [T, 4]` are centre y, centre x, height and width as fractions of the scene's sides.
+    `relevance [T]` in [0, 1] is the highest that the cropper found in those cells, detached; 1
+    where it has no opinion.
     """
 
     look: Look
     cells: Tensor
     features: Tensor
     positions: Tensor
+    relevance: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,7 @@ class TrainingSample:
 
     `pixels [V, bands, h, w]` uint8, `valid [V, h, w]` bool, `masks [V, I, h', w']` uint8 coverage
     (255 is all). Exchanges name instances by their row in `masks`, and boxes are written.
+    `labels[i]` names the class of row i.
     """
 
     info: SceneInfo
@@ -269,3 +273,4 @@ class TrainingSample:
     valid: Tensor
     masks: Tensor
     exchanges: tuple[Exchange, ...]
+    labels: tuple[str, ...] = ()

@@ -108,6 +108,7 @@ class Script:
     cells: list[Tensor]
     pools: list[Tensor]
     positions: list[Tensor]
+    relevance: list[Tensor]
 
 
 def main() -> int:
@@ -204,6 +205,7 @@ def write_down(model: GeoMag, scene: Scene, max_views: float) -> Script:
         [item.cells for item in visual],
         [pool(item) for item in visual],
         [item.positions for item in visual],
+        [item.relevance for item in visual],
     )
 
 
@@ -235,9 +237,9 @@ def by_hand(model: GeoMag, scene: Scene, script: Script) -> list[list[np.ndarray
         model.cropper.relevance(looks, prompt)
     looks = [looks[place] for place in script.order]
     visual = [
-        VisualTokens(look, cells, weight @ look.features[-1].flatten(1).T, positions)
-        for look, cells, weight, positions in zip(
-            looks, script.cells, script.pools, script.positions, strict=True
+        VisualTokens(look, cells, weight @ look.features[-1].flatten(1).T, positions, relevance)
+        for look, cells, weight, positions, relevance in zip(
+            looks, script.cells, script.pools, script.positions, script.relevance, strict=True
         )
     ]
     reading = model.llm_adapter.generate(visual, prompt, model.max_new_tokens)

@@ -4,6 +4,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.runner import TestLoop
 
 from geomag.data.coco import CocoInstances
+from geomag.data.mosaics import Joined, Mosaics
 from geomag.data.views import ViewSampled, collate
 from geomag.engine.sampler import EndlessSampler
 from geomag.evaluation.masks import MaskMetric
@@ -19,6 +20,21 @@ train_scenes = dict(
     annotations="annotations/instances_train.json",
     referring="annotations/referring_train.json",
     origin=origin,
+    part="fit",
+    keep_pixels=True,
+)
+# Targets seen small, in scenes of up to 16 times the overview.
+large_scenes = dict(
+    type=Mosaics, dataset=train_scenes, length=260, sides=(1536, 2048, 3072, 4096), seed=0
+)
+# What thresholds are chosen on: a part of train that nothing was learnt from.
+held_scenes = dict(
+    type=CocoInstances,
+    root="nwpu_vhr10",
+    annotations="annotations/instances_train.json",
+    referring="annotations/referring_train.json",
+    origin=origin,
+    part="held",
 )
 shown_scenes = dict(
     type=CocoInstances,
@@ -28,12 +44,18 @@ shown_scenes = dict(
     origin=origin,
 )
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=1,  # a step computes for 3 CPU seconds and reads for less than half of one
     persistent_workers=True,
     sampler=dict(type=EndlessSampler),
     collate_fn=dict(type=collate),
-    dataset=dict(type=ViewSampled, side=256, closer_views=2, exchanges=4, dataset=train_scenes),
+    dataset=dict(
+        type=ViewSampled,
+        side=256,
+        closer_views=3,
+        exchanges=4,
+        dataset=dict(type=Joined, datasets=[train_scenes, large_scenes]),
+    ),
 )
 test_dataloader = dict(
     batch_size=1,

@@ -21,7 +21,7 @@ WINDOWED = 0.4
 LEAST_WINDOW = 0.5
 EMPTIED = 0.2
 """This share of the windows may leave out all objects: familiar ground with nothing on it."""
-SCALES = (0.8, 1.25)
+SCALES = (0.7, 1.4)
 _TRIES = 6
 
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from mmengine.registry import DATASETS
@@ -23,6 +23,8 @@ from .instructions import TEST_TASKS, examine
 from .samples import Bitmap, Expression, Kind, LabelledSample, Polygons
 from .tracing import along_edges, goes_through_centres
 
+Part = Literal["all", "fit", "held"]
+HELD_EVERY = 10
 _LOGGER = logging.getLogger(__name__)
 _FEW = 3
 
@@ -36,6 +38,9 @@ class CocoInstances(Dataset[LabelledSample]):
     them. `referring` names a list of `{"image_id", "expression", "ann_ids"}`. Polygons and run
     lengths are read; where a class has an `iscrowd` region in a scene, it is not counted there.
     `origin` says where the data comes from, for who does not have it yet.
+
+    `part` leaves every `HELD_EVERY`th image out ("fit"), to choose thresholds on ("held").
+    `keep_pixels` decodes every image once and keeps it, in each process that reads.
 
     Raises:
         DataError: something is missing or contradicts itself; all of it in one line.
@@ -51,7 +56,12 @@ class CocoInstances(Dataset[LabelledSample]):
         tasks: Sequence[str] = TEST_TASKS,
         origin: str = "",
         resolution: float | None = None,
+        part: Part = "all",
+        keep_pixels: bool = False,
     ) -> None:
+        if part not in get_args(Part):
+            raise DataError(f"part is {part!r}, expected one of {', '.join(get_args(Part))}")
+        self._scenes: dict[int, ImageScene] | None = {} if keep_pixels else None
         self._root = Path(root)
         self._images = self._root / images
         self._tasks, self._resolution = tuple(tasks), resolution
@@ -65,6 +75,11 @@ class CocoInstances(Dataset[LabelledSample]):
             self._records, places = _records(content, labels, wanted[0])
             if referring:
                 self._refer(_parsed(wanted[2]), places, wanted[2])
+            self._indices = [
+                index
+                for index in range(len(self._records))
+                if part == "all" or (index % HELD_EVERY == 0) == (part == "held")
+            ]
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"{wanted[0]}: not in the COCO layout: {type(error).__name__} {error}"
@@ -72,11 +87,12 @@ class CocoInstances(Dataset[LabelledSample]):
         self._kinds = self._summary()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._indices)
 
-    def __getitem__(self, index: int) -> LabelledSample:
+    def __getitem__(self, place: int) -> LabelledSample:
+        index = self._indices[place]
         record = self._records[index]
-        scene = ImageScene(self._images / record.file, self._resolution)
+        scene = self._scene(index)
         if scene.info.size != record.size:
             raise DataError(
                 f"{self._images / record.file} has {scene.info.size.height} x"
@@ -96,6 +112,14 @@ class CocoInstances(Dataset[LabelledSample]):
             uncounted=frozenset(labels[place] for place in record.crowds),
         )
         return replace(sample, exchanges=examine(sample, self._tasks))
+
+    def _scene(self, index: int) -> ImageScene:
+        if self._scenes is not None and index in self._scenes:
+            return self._scenes[index]
+        scene = ImageScene(self._images / self._records[index].file, self._resolution)
+        if self._scenes is not None:
+            self._scenes[index] = scene
+        return scene
 
     def _refer(self, entries: Any, places: dict[int, tuple[int, int]], path: Path) -> None:
         known = {record.identity: index for index, record in enumerate(self._records)}
@@ -118,7 +142,7 @@ class CocoInstances(Dataset[LabelledSample]):
     def _summary(self) -> tuple[Kind, ...]:
         sides: list[list[float]] = [[] for _ in self._classes]
         scenes = [0] * len(self._classes)
-        for record in self._records:
+        for record in (self._records[index] for index in self._indices):
             for label in set(record.labels):
                 scenes[label] += 1
             for label, area in zip(record.labels, record.areas, strict=True):

@@ -55,6 +55,18 @@ def area(ring: Floats, width: float, height: float) -> float:
     return float(covered(unit, 1, 1)[0, 0]) * width * height
 
 
+def clipped(ring: Floats, left: float, top: float, right: float, bottom: float) -> Floats:
+    """The part of `ring [n, 2]` (x, y) inside a rectangle, as one ring.
+
+    Parts that the rectangle tears apart stay connected along its border, where they have no area.
+    """
+    start = ring.astype(np.float64)
+    segments = np.concatenate([start, np.roll(start, -1, axis=0)], axis=1)
+    segments = _split(segments, 1, np.array([top, bottom], np.float64))
+    segments = _split(segments, 0, np.array([left, right], np.float64))
+    return np.asarray(segments[:, :2].clip((left, top), (right, bottom)))
+
+
 def _lines(limit: float) -> NDArray[np.float64]:
     """Where a coordinate must be cut so that each piece lies in one cell or outside."""
     whole = np.arange(math.ceil(limit) + 1, dtype=np.float64)

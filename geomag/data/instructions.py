@@ -32,6 +32,8 @@ TASKS: Mapping[str, float] = {
 """What training asks for, and how often."""
 TEST_TASKS = ("class", "referring", "absent")
 _ALWAYS: Mapping[str, float] = {"class": 0.5, "absent": 0.5}
+_NOTHING: Mapping[str, float] = {"absent": 1.0}
+"""What suits every scene with objects, and every one without."""
 _TRIES = 8
 _Maker = Callable[[Facts, Random], Exchange | None]
 
@@ -57,8 +59,9 @@ def compose(
             found.append(exchange)
         if len(found) == count:
             break
-    if not found and sample.kinds and tasks is not _ALWAYS:
-        return compose(sample, count, random, _ALWAYS)
+    always = _ALWAYS if facts.present else _NOTHING
+    if not found and sample.kinds and tasks is not always:
+        return compose(sample, count, random, always)
     while found and len(found) < count:
         found.append(random.choice(found))
     return tuple(found)
@@ -177,9 +180,8 @@ def _class(facts: Facts, random: Random) -> Exchange | None:
 
 def _absent(facts: Facts, random: Random) -> Exchange | None:
     kind = facts.some_absent(random)
-    if kind is None or random.random() < 0.3:
-        return misplaced(facts, random)
-    return segment(facts, kind, random)
+    elsewhere = misplaced(facts, random) if kind is None or random.random() < 0.3 else None
+    return elsewhere or (segment(facts, kind, random) if kind else None)
 
 
 def _referring(facts: Facts, random: Random) -> Exchange | None:

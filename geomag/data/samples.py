@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,8 +14,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..contracts import Scene, Shape
+from ..geometry import overview
 from ..values import Box, Exchange, Size, View
-from .coverage import Floats, area, covered
+from .coverage import Floats, area, clipped, covered
+
+TRACE = 1e-3
+"""Scene pixels: less of a ring than this is nothing to see, and may be left by rounding."""
+
+
+@runtime_checkable
+class Placeable(Protocol):
+    """A shape that can become part of a larger scene."""
+
+    def placed(self, window: Box, scene: Size) -> Shape | None:
+        """The shape in a larger scene of size `scene`, whose `window` (whole pixels) shows the top
+        left of its own; None where nothing of it is shown."""
+        ...
 
 
 class Polygons:
@@ -39,6 +53,15 @@ class Polygons:
     @cached_property
     def area(self) -> float:
         return sum(area(ring, self.size.width, self.size.height) for ring in self.rings)
+
+    def placed(self, window: Box, scene: Size) -> Self | None:
+        """As `Placeable` says."""
+        offset = np.array([window.left, window.top])
+        edges = (window.left, window.top, window.right, window.bottom)
+        # As precise as files are read, so that a shape is the same once written and read again.
+        rings = [clipped(ring + offset, *edges).astype(np.float32) for ring in self.rings]
+        shown = [ring for ring in rings if area(ring, scene.width, scene.height) > TRACE]
+        return type(self)(shown, scene) if shown else None
 
     def draw(self, view: View, side: int, stride: int = 1) -> Tensor:
         canvas = np.zeros((side // stride, side // stride), np.float32)
@@ -82,6 +105,22 @@ class Bitmap:
     @cached_property
     def area(self) -> float:
         return float(self._inside.sum())
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """`[H, W]` over the whole scene."""
+        whole = np.zeros((self.size.height, self.size.width), np.bool_)
+        box = self.box
+        whole[int(box.top) : int(box.bottom), int(box.left) : int(box.right)] = self._inside
+        return whole
+
+    def placed(self, window: Box, scene: Size) -> Self | None:
+        """As `Placeable` says."""
+        part = self.mask[: round(window.height), : round(window.width)]
+        whole = np.zeros((scene.height, scene.width), np.bool_)
+        top, left = round(window.top), round(window.left)
+        whole[top : top + part.shape[0], left : left + part.shape[1]] = part
+        return type(self)(whole) if part.any() else None
 
     def draw(self, view: View, side: int, stride: int = 1) -> Tensor:
         cells = side // stride
@@ -142,6 +181,16 @@ class LabelledSample:
 def side_of(shapes: Sequence[Shape]) -> float | None:
     """The typical side of shapes in scene pixels: the median of the square roots of their areas."""
     return float(np.median([math.sqrt(shape.area) for shape in shapes])) if shapes else None
+
+
+def native(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """All pixels of a scene of three bands, `[H, W, 3]`, and which are valid, `[H, W]`."""
+    size = scene.info.size
+    longest = max(size.height, size.width)
+    seen = scene.read(overview(size, longest), longest)
+    inside = (slice(size.height), slice(size.width))
+    colours = (seen.pixels[:, *inside] * 255).round().byte()
+    return colours.permute(1, 2, 0).numpy(), seen.valid[inside].numpy()
 
 
 def meet(one: Box, other: Box) -> bool:

@@ -79,6 +79,7 @@ class ViewSampled(Dataset[TrainingSample]):
             valid=valid,
             masks=_masks(shapes, views, self._side),
             exchanges=tuple(_with_boxes(one, shapes, views) for one in asked),
+            labels=tuple(sample.labels[place] for place in named),
         )
 
     def _drawn(self, sample: LabelledSample, random: Random) -> tuple[Exchange, ...]:

@@ -8,6 +8,7 @@ import math
 import random
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+
+from .. import weights
+from ..errors import CheckpointError
 
 PROGRESS = "progress"
 """The share of training that is done, in mmengine's message hub."""
@@ -84,6 +88,40 @@ class Schedule(Hook):
                 runner.train_loop.stop_training = True
         runner.message_hub.update_info(TRAINED, self._elapsed)
         runner.message_hub.update_info(PROGRESS, min(progress, 1.0), resumed=False)
+
+
+@HOOKS.register_module()
+class StartFrom(Hook):
+    """Starts one part of the model from what another training made of it.
+
+    `checkpoint` is a file, or a work folder for its newest; every tensor of `part` has to fit. A run
+    that is resumed already has it.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or it holds another `part`.
+    """
+
+    def __init__(self, checkpoint: str, part: str = "vision_encoder") -> None:
+        self.checkpoint = Path(checkpoint)
+        self.part = part
+
+    def before_train(self, runner: Runner) -> None:
+        if runner.iter:
+            return
+        path: Path | None = self.checkpoint
+        if self.checkpoint.is_dir():
+            path = weights.newest(self.checkpoint, runner.logger.warning)
+        if path is None:
+            raise CheckpointError(f"{self.checkpoint} holds no checkpoint (iter_*.pth) to start from")
+        state = weights.unwrapped(weights.read(path))
+        prefix = f"{self.part}."
+        own = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in state.items()
+            if name.startswith(prefix)
+        }
+        weights.load(getattr(runner.trainable.model, self.part), {"state_dict": own}, path)
+        runner.logger.info(f"{self.part} starts from {path}")
 
 
 @HOOKS.register_module()

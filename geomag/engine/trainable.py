@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from mmengine.dist import all_reduce
@@ -13,13 +13,13 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..contracts import Binding
+from ..contracts import Binding, Scene
 from ..data.samples import LabelledSample
 from ..errors import ConfigError, GeoMagError
 from ..evaluation.outcomes import Examined, Outcome, compare
 from ..hookspecs import SLOT_KINDS
-from ..model import Findings, GeoMag
-from ..values import Exchange, Look, TrainingSample, View
+from ..model import Findings, GeoMag, LookCache
+from ..values import Conversation, Exchange, Look, TrainingSample, View
 
 Samples = Sequence[TrainingSample | LabelledSample]
 
@@ -47,6 +47,26 @@ class ToDevice(nn.Module):
         )
 
 
+@runtime_checkable
+class Answering(Protocol):
+    """What trains and tests as a GeoMag does, whatever it is made of; it is a module too."""
+
+    def loss(self, samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
+        """The losses of one step, by name."""
+        ...
+
+    def answer(
+        self,
+        scene: Scene,
+        conversation: Conversation,
+        looks: LookCache,
+        max_views: float | None = None,
+        threshold: float = 0.5,
+    ) -> Findings:
+        """As `GeoMag.answer`."""
+        ...
+
+
 @MODELS.register_module()
 class Trainable(BaseModel):
     """Wraps a GeoMag, which stays usable by itself as `model`.
@@ -58,7 +78,7 @@ class Trainable(BaseModel):
 
     def __init__(
         self,
-        model: Mapping[str, Any] | GeoMag,
+        model: Mapping[str, Any] | nn.Module,
         loss_weights: Mapping[str, float] | None = None,
         max_views: float | None = None,
         threshold: float = 0.5,
@@ -112,7 +132,7 @@ class Trainable(BaseModel):
     ) -> Findings:
         """One answer; components that are to be told the truth are told it, for this prompt."""
         truth = [sample.shapes[place] for place in exchange.relevant]
-        parts = [getattr(self.model, slot) for slot in SLOT_KINDS]
+        parts = [getattr(self.model, slot, None) for slot in SLOT_KINDS]
         told = [part for part in parts if isinstance(part, Binding)]
         for part in told:
             part.bind(truth)
@@ -125,20 +145,27 @@ class Trainable(BaseModel):
                 part.bind(())
 
 
-def build(model: Mapping[str, Any] | GeoMag) -> GeoMag:
-    """The model that a config's `model` describes.
+def build(model: Mapping[str, Any] | nn.Module) -> Answering:
+    """The model that a config's `model` describes: a GeoMag, or what trains and answers like one.
 
     Raises:
         ConfigError: it is of another type.
     """
-    if isinstance(model, GeoMag):
-        return model
-    arguments = dict(model.items())  # items() imports what mmengine holds lazily
-    kind = arguments.pop("type", GeoMag)
-    # mmengine spells classes out where it dumps a config into the work folder.
-    if kind not in (GeoMag, GeoMag.__name__, f"{GeoMag.__module__}.{GeoMag.__name__}"):
-        raise ConfigError(f"model: its type is {kind}, expected GeoMag")
-    return GeoMag(**arguments)
+    if isinstance(model, nn.Module):
+        built = model
+    else:
+        arguments = dict(model.items())  # items() imports what mmengine holds lazily
+        kind = arguments.pop("type", GeoMag)
+        # mmengine spells classes out where it dumps a config into the work folder.
+        if kind in (GeoMag, GeoMag.__name__, f"{GeoMag.__module__}.{GeoMag.__name__}"):
+            return GeoMag(**arguments)
+        if not isinstance(kind, type) and MODELS.get(kind) is None:
+            raise ConfigError(f"model: its type is {kind}, expected GeoMag")
+        built = MODELS.build({"type": kind, **arguments})
+    if not isinstance(built, Answering):
+        name = type(built).__name__
+        raise ConfigError(f"model: its type is {name}, expected GeoMag, or a module with loss() and answer()")
+    return built
 
 
 def outcome(sample: LabelledSample, exchange: Exchange, found: Findings) -> Outcome:
@@ -154,6 +181,7 @@ def outcome(sample: LabelledSample, exchange: Exchange, found: Findings) -> Outc
         text=found.reading.text,
         overlap=overlap,
         refused=overlap.predicted == 0,
+        score=max((mask.score for mask in found.masks), default=0.0),
         views=len(found.observation.looks) - 1,
         new_views=found.observation.new_views,
         tokens=found.tokens,

@@ -38,7 +38,7 @@ class Outcome:
     """How one exchange went. `name` is the sample's: intervals resample these, not exchanges.
 
     `reply` is what should have been answered, `text` what was. `refused` says that nothing was
-    marked. `views` were looked at beyond the overview; `new_views` of all were not yet cached.
+    marked, `score` is the highest of the masks, 0 where there is none. `views` were looked at beyond the overview; `new_views` of all were not yet cached.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Outcome:
     views: int
     new_views: int
     tokens: int
+    score: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -204,6 +204,7 @@ class Samples:
                     self._hand("tokens.cells", cells),
                     self._hand("tokens.features", features),
                     self._hand("tokens.positions", where),
+                    self._hand("tokens.relevance", torch.linspace(0, 1, len(cells))),
                 )
             )
         return made

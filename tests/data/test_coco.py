@@ -12,9 +12,9 @@ from mmengine.registry import DATASETS
 from PIL import Image
 from pycocotools import mask
 
-from geomag.data.coco import CocoInstances
+from geomag.data.coco import HELD_EVERY, CocoInstances
 from geomag.data.samples import Bitmap, Polygons
-from geomag.errors import DataError
+from geomag.errors import DataError, SceneError
 from geomag.geometry import overview
 from geomag.values import Box
 
@@ -119,6 +119,87 @@ def test_it_is_found_by_name_and_survives_the_way_to_a_worker(tmp_path: Path) ->
     again = pickle.loads(pickle.dumps(dataset))
     assert len(again) == len(dataset) == 2
     assert again[0].exchanges == dataset[0].exchanges
+
+
+def many(folder: Path, count: int) -> Path:
+    """So many images, a pond of its own size in each; the last one has a car."""
+    (folder / "images").mkdir()
+    names = [f"{number:02}.png" for number in range(count)]
+    for name in names:
+        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "images" / name)
+    content = {
+        "images": [
+            {"id": number, "file_name": name, "height": HEIGHT, "width": WIDTH}
+            for number, name in enumerate(names)
+        ],
+        "categories": [{"id": 3, "name": "pond"}, {"id": 1, "name": "car"}],
+        "annotations": [
+            annotation(number, 3, [[0, 0, number + 1, 0, number + 1, 9, 0, 9]], image_id=number)
+            for number in range(count)
+        ] + [annotation(count, 1, [[0, 0, 4, 0, 4, 4, 0, 4]], image_id=count - 1)],
+    }  # fmt: skip
+    (folder / "labels.json").write_text(json.dumps(content))
+    (folder / "said.json").write_text(
+        json.dumps([{"image_id": 10, "expression": "1 pond", "ann_ids": [10]}])
+    )
+    return folder
+
+
+def test_fit_and_held_are_all_and_share_nothing(tmp_path: Path) -> None:
+    many(tmp_path, 23)
+    parts = {
+        part: CocoInstances(tmp_path, "labels.json", referring="said.json", part=part)
+        for part in ("all", "fit", "held")
+    }
+    names = {part: [sample.name for sample in dataset] for part, dataset in parts.items()}
+    assert {part: len(dataset) for part, dataset in parts.items()} == {
+        "all": 23, "fit": 20, "held": 3,
+    }  # fmt: skip
+    assert sorted(names["fit"] + names["held"]) == names["all"]
+    assert names["held"] == names["all"][::HELD_EVERY] == ["00.png", "10.png", "20.png"]
+    whole = {sample.name: sample for sample in parts["all"]}
+    for part in ("fit", "held"):
+        for sample in parts[part]:
+            assert [shape.area for shape in sample.shapes] == [
+                shape.area for shape in whole[sample.name].shapes
+            ]
+            assert sample.expressions == whole[sample.name].expressions
+    assert [one.text for one in parts["held"][1].expressions] == ["1 pond"]
+
+
+def test_kinds_tell_what_a_part_holds(tmp_path: Path) -> None:
+    many(tmp_path, 22)
+    for part, scenes in {"all": [22, 1], "fit": [19, 1], "held": [3, 1]}.items():
+        dataset = CocoInstances(tmp_path, "labels.json", part=part)
+        kinds = dataset[0].kinds
+        assert [(kind.name, kind.scenes) for kind in kinds] == list(
+            zip(("pond", "car"), scenes, strict=True)
+        )
+        ponds = [sample.shapes[0].area ** 0.5 for sample in dataset]
+        assert kinds[0].side == pytest.approx(np.median(ponds))
+        assert kinds[1].side == (None if part == "held" else 4)
+
+
+def test_a_part_of_another_name_is_refused(tmp_path: Path) -> None:
+    fails("part is 'train', expected one of all, fit, held", tmp_path, "labels.json", part="train")
+
+
+def test_pixels_are_kept_where_asked_for_and_never_sent(tmp_path: Path) -> None:
+    folder = written(tmp_path)
+    kept = CocoInstances(folder, "labels.json", keep_pixels=True)
+    assert kept[0].scene is kept[0].scene
+    assert kept[0].scene is not kept[1].scene
+    seen = kept[0].scene.read(overview(kept[0].scene.info.size, 60), 60)
+    again = pickle.loads(pickle.dumps(kept))
+    (folder / "images" / "a.png").write_bytes(b"gone")
+    assert (
+        kept[0].scene.read(overview(kept[0].scene.info.size, 60), 60).pixels == seen.pixels
+    ).all()
+    with pytest.raises(SceneError):
+        again[0].scene.read(overview(kept[0].scene.info.size, 60), 60)
+    folder = written(tmp_path)
+    loose = CocoInstances(folder, "labels.json")
+    assert loose[0].scene is not loose[0].scene
 
 
 def fails(words: str, *arguments: Any, **more: Any) -> None:

@@ -2,9 +2,11 @@
 way back up, so that fine levels know what coarse ones saw.
 
 Dense convolutions, because a CPU runs them at several times the rate of depthwise ones; channels
-last, because that makes normalisation over channels four times as fast. Padding is zeros below and
-to the right of the data: rows and columns of zeros at the end are masked before everything that
-mixes positions, so that a view on a larger canvas is encoded as on its own.
+last, because that makes normalisation of the levels four times as fast. Inside, channels are
+normalised over each view by itself: normalised per position, the same network learns many times
+slower (docs/training-log.md). Padding is zeros below and to the right of the data: rows and columns
+of zeros at the end are masked before everything that mixes positions, so that a view on a larger
+canvas is encoded as on its own.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import ChannelNorm, kept, pooled
+from .layers import ChannelNorm, ViewNorm, kept, pooled
 
 MEAN, SPREAD = 0.38, 0.19
 """Of aerial photographs, roughly; one number each, so that any number of bands is served."""
@@ -78,14 +80,14 @@ class _Stage(nn.Module):
 
     def __init__(self, before: int, width: int, depth: int) -> None:
         super().__init__()
-        self.norm = ChannelNorm(before)
+        self.norm = ViewNorm(before)
         self.down = nn.Conv2d(before, width, 3, stride=2, padding=1)
         # Inner widths are multiples of 16, what the vector units of CPUs like.
         inner = max(16, width * 3 // 4 // 16 * 16) if width < 128 else width
         self.blocks = nn.ModuleList(_Residual(width, inner) for _ in range(depth))
 
     def forward(self, values: Tensor, before: Tensor | None, frame: Tensor | None) -> Tensor:
-        values = self.down(kept(F.relu(self.norm(values)), before))
+        values = self.down(kept(F.relu(self.norm(values, before)), before))
         for block in self.blocks:
             values = block(values, frame)
         return values
@@ -94,12 +96,12 @@ class _Stage(nn.Module):
 class _Residual(nn.Module):
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.norm = ChannelNorm(width)
+        self.norm = ViewNorm(width)
         self.squeeze = nn.Conv2d(width, inner, 3, padding=1)
         self.expand = nn.Conv2d(inner, width, 3, padding=1)
 
     def forward(self, values: Tensor, frame: Tensor | None) -> Tensor:
-        change = F.relu(self.squeeze(kept(self.norm(values), frame)))
+        change = F.relu(self.squeeze(kept(self.norm(values, frame), frame)))
         changed: Tensor = values + self.expand(kept(change, frame))
         return changed
 
@@ -131,7 +133,7 @@ class _Ascent(nn.Module):
 
     def __init__(self, own: int, above: int, width: int) -> None:
         super().__init__()
-        self.norm = ChannelNorm(own)
+        self.norm = ViewNorm(own)
         self.own = nn.Conv2d(own, width, 1)
         self.above = nn.Conv2d(above, width, 1)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
@@ -140,7 +142,7 @@ class _Ascent(nn.Module):
     def forward(self, own: Tensor, above: Tensor, frame: Tensor | None) -> Tensor:
         lifted = F.interpolate(self.above(above), scale_factor=2.0, mode="nearest")
         # A grid of odd sides was rounded up on the way down.
-        mixed = self.own(self.norm(own)) + lifted[..., : own.shape[2], : own.shape[3]]
+        mixed = self.own(self.norm(own, frame)) + lifted[..., : own.shape[2], : own.shape[3]]
         mixed = mixed + self.mix(kept(F.relu(mixed), frame))
         return kept(self.out(mixed), frame)
 

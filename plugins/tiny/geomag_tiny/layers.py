@@ -1,4 +1,4 @@
-"""What the visual components share: a normalisation per position and masked spatial mixing.
+"""What the visual components share: normalisations and masked spatial mixing.
 
 Letters: N images, C channels, h w cells.
 """
@@ -18,6 +18,35 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ViewNorm(nn.Module):
+    """Instance normalisation (Ulyanov et al. 2016): each channel over the data of its own image.
+
+    Padding is left out of the statistics, so a larger canvas changes nothing. `EPSILON` is large
+    enough not to turn the noise of an even surface into a pattern.
+    """
+
+    EPSILON = 1e-3
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, values: Tensor, frame: Tensor | None) -> Tensor:
+        """`values [N, C, h, w]` with data in `frame [N, 1, h, w]`, None where it fills them."""
+        if frame is None:
+            return torch.group_norm(
+                values, len(self.weight), self.weight, self.bias, self.EPSILON
+            )
+        area = frame.sum((2, 3))  # [N, 1]
+        inside = values * frame
+        mean = inside.sum((2, 3)) / area
+        apart = (inside - mean[..., None, None]) * frame
+        variance = apart.square().sum((2, 3)) / area
+        scale = (variance + self.EPSILON).rsqrt() * self.weight
+        return torch.addcmul(self.bias[:, None, None], apart, scale[..., None, None])
 
 
 def kept(values: Tensor, frame: Tensor | None) -> Tensor:

@@ -1,7 +1,8 @@
 """Mask head: every query becomes a small network of its own, run over each cell of a look.
 
-After CondInst (Tian et al. 2020): dynamic 1 x 1 convolutions over shared features. Beside the
-features a cell knows where it lies in the scene, so that "at the left" can be drawn.
+After CondInst (Tian et al. 2020): dynamic 1 x 1 convolutions over shared features say what a cell
+shows. Two curves of the query, over the rows and the columns of the scene, say where its target may
+lie ("at the top left"). A cell is marked where all three agree.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ RARE = -3.0
 """The logit masks start from: most cells are not what is asked for."""
 OUTSIDE = -20.0
 """The logit where there is no data."""
-_PLACES = 7
+OPEN = 4.0
+"""The logit of a place, whatever it is, before anything is learnt."""
+_WAVES = 3
+_CURVE = 2 + 2 * _WAVES
+"""Numbers that make a curve: its height, its slope, and waves."""
 _LEAK = 0.1
 """A query whose cells all fell silent would never learn again."""
 _TOPS = (1, 8, 32)
@@ -45,9 +50,9 @@ class MaskHead(nn.Module):
         self.levels = nn.ModuleList(nn.Conv2d(dim, width, 1) for dim in visual_dims)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         self.norm = ChannelNorm(width)
-        inputs = width + _PLACES
-        kernels = hidden * (inputs + 2) + 1
-        last = nn.Linear(192, kernels)
+        inputs = width + 1
+        self.weights = hidden * (inputs + 2) + 1
+        last = nn.Linear(192, self.weights + 2 * _CURVE)
         self.kernels = nn.Sequential(
             nn.LayerNorm(query_dim), nn.Linear(query_dim, 192), nn.GELU(), last
         )
@@ -55,8 +60,10 @@ class MaskHead(nn.Module):
         with torch.no_grad():
             last.weight.mul_(0.3)
             # Every query starts from the same random network, as a layer of its own would.
-            last.bias.normal_(std=inputs**-0.5)
-            last.bias[-1] = RARE
+            last.bias[: self.weights].normal_(std=inputs**-0.5)
+            last.bias[self.weights - 1] = RARE
+            last.bias[self.weights :] = 0
+            last.bias[self.weights :: _CURVE] = OPEN
             self.presence.weight.zero_()
             self.presence.weight[0, 1] = 1.0
             self.presence.bias.fill_(1.0)
@@ -79,8 +86,11 @@ class MaskHead(nn.Module):
         if not count:
             empty = seen.new_zeros(len(looks), 0, *seen.shape[-2:])
             return [_masks(logits, logits.new_zeros(0)) for logits in empty]
-        cells = torch.cat([self._fused(looks, seen), _places(looks, seen)], dim=1)
-        logits = _run(self.kernels(query), cells, self.hidden)
+        cells = torch.cat([self._fused(looks, seen), _scales(looks, seen)], dim=1)
+        weights, curves = self.kernels(query).split([self.weights, 2 * _CURVE], dim=2)
+        content = _run(weights, cells, self.hidden)
+        # Logits of "and": the lowest of them decides, and each of them learns where it does.
+        logits = -torch.logaddexp(-content, -_allowed(curves, looks, seen))
         logits = logits.masked_fill(seen == 0, OUTSIDE)
         score = self._score(logits, query)
         return [_masks(*pair) for pair in zip(logits, score, strict=True)]
@@ -123,19 +133,33 @@ def _masks(logits: Tensor, score: Tensor) -> LookMasks:
     return LookMasks(logits, torch.arange(len(logits), device=logits.device), score)
 
 
-def _places(looks: Sequence[Look], like: Tensor) -> Tensor:
-    """Where each cell lies in the scene, and how coarsely it is seen, `[N, 7, h, w]`."""
+def _scales(looks: Sequence[Look], like: Tensor) -> Tensor:
+    """How coarsely each cell is seen, `[N, 1, h, w]`."""
+    scales = like.new_tensor([math.log2(look.view.scale) / 4 for look in looks])
+    return scales[:, None, None, None].expand(-1, 1, *like.shape[-2:])
+
+
+def _allowed(curves: Tensor, looks: Sequence[Look], like: Tensor) -> Tensor:
+    """`[N, K, 2 curves]` to the logit of each place, `[N, K, h, w]`."""
     height, width = like.shape[-2:]
-    places = []
+    rows, columns = [], []
     for look in looks:
         box, size, scene = look.view.box, look.view.size, look.view.scene
-        rows, columns = look.pixels.shape[-2] / height, look.pixels.shape[-1] / width
-        down = (torch.arange(height) + 0.5) * rows * box.height / size.height + box.top
-        across = (torch.arange(width) + 0.5) * columns * box.width / size.width + box.left
-        y = (2 * down / scene.height - 1)[:, None].expand(height, width)
-        x = (2 * across / scene.width - 1).expand(height, width)
-        scale = torch.full_like(y, math.log2(look.view.scale) / 4)
-        angles = math.pi * torch.stack([y, x])
-        waves = torch.cat([angles.sin(), angles.cos()])
-        places.append(torch.cat([torch.stack([y, x]), waves, scale[None]]))
-    return torch.stack(places).to(like)
+        down = look.pixels.shape[-2] / height * box.height / size.height
+        across = look.pixels.shape[-1] / width * box.width / size.width
+        rows.append(((torch.arange(height) + 0.5) * down + box.top) / scene.height)
+        columns.append(((torch.arange(width) + 0.5) * across + box.left) / scene.width)
+    along_rows, along_columns = curves.split(_CURVE, dim=2)
+    vertical = along_rows @ _basis(torch.stack(rows)).to(like)  # [N, K, h]
+    horizontal = along_columns @ _basis(torch.stack(columns)).to(like)
+    return -torch.logaddexp(-vertical[..., None], -horizontal[..., None, :])
+
+
+def _basis(places: Tensor) -> Tensor:
+    """Places `[N, L]`, shares of a side of the scene, to what curves are made of, `[N, curve, L]`.
+
+    Half waves, a whole one and three halves: enough to tell thirds of a side apart.
+    """
+    angles = math.pi * places[:, None] * torch.arange(1, _WAVES + 1)[:, None]
+    ones = torch.ones_like(places)[:, None]
+    return torch.cat([ones, 2 * places[:, None] - 1, angles.sin(), angles.cos()], dim=1)

@@ -1,4 +1,5 @@
-"""Visual tokens as the language model takes them in: what is seen, where, and how coarsely."""
+"""Visual tokens as the language model takes them in: what is seen, where, how coarsely, and how
+relevant the cropper found it."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ class VisualEmbedding(nn.Module):
         self.norm = nn.LayerNorm(visual_dim)
         self.content = nn.Linear(visual_dim, width)
         self.place = nn.Sequential(
-            nn.Linear(4 * _OCTAVES + 6, width), nn.GELU(), nn.Linear(width, width)
+            nn.Linear(4 * _OCTAVES + 8, width), nn.GELU(), nn.Linear(width, width)
         )
 
     def forward(self, tokens: Sequence[VisualTokens]) -> Tensor:
@@ -37,12 +38,16 @@ class VisualEmbedding(nn.Module):
 
 
 def _place(tokens: VisualTokens) -> Tensor:
-    """Centre, extent and scale, `[T, 4 octaves + 6]` float32."""
+    """Centre, extent, scale and relevance, `[T, 4 octaves + 8]` float32."""
     positions = tokens.positions.float()
     centre, extent = positions[:, :2], positions[:, 2:]
     octaves = 2.0 ** torch.arange(_OCTAVES, device=positions.device)
     angles = (math.pi / 2 * centre[:, :, None] * octaves).flatten(1)
     scale = math.log2(tokens.look.view.scale) / 4
     zoom = F.pad(positions.new_full((len(positions), 1), scale), (0, 1), value=1.0)
+    relevance = tokens.relevance.float()[:, None]
+    # As a logit too: what is faint is told from what is not there at all.
+    faint = relevance.logit(1e-3) / 4
     parts = [angles.sin(), angles.cos(), centre, extent.clamp_min(1e-6).log2() / 4, zoom]
+    parts += [relevance, faint]
     return torch.cat(parts, dim=1)

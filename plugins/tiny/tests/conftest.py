@@ -72,7 +72,7 @@ def tokens_of() -> Tokenise:
         canvas = (look.pixels.shape[1], look.pixels.shape[2])
         owner = torch.zeros_like(cells[:, 0])
         places = geometry.positions(cells, owner, [look.view], grid, canvas)
-        return VisualTokens(look, cells, means, places)
+        return VisualTokens(look, cells, means, places, torch.ones(len(cells)))
 
     return make
 

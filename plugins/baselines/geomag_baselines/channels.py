@@ -1,0 +1,175 @@
+"""The yardstick: an encoder with one output channel a class, and no language at all.
+
+What a prompt can be worth is measured against it, and encoders are trained with it before a
+language model joins: every view teaches every class.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from geomag import geometry
+from geomag.assembly import assemble
+from geomag.contracts import Scene
+from geomag.data.words import noun
+from geomag.masks import SceneMask
+from geomag.model import Findings, LookCache, Observation
+from geomag.registry import VISION_ENCODERS
+from geomag.values import (
+    Conversation,
+    Level,
+    Look,
+    LookMasks,
+    Plan,
+    Prompt,
+    Reading,
+    Size,
+    TrainingSample,
+    View,
+)
+
+from .rule import placed
+
+RARE = -4.0
+"""The logit a channel starts from: most cells are of no class."""
+MARKED = 8.0
+SURE = 32
+"""A class is as sure as the mean of so many highest logits."""
+
+
+@MODELS.register_module()
+class ClassChannels(nn.Module):
+    """Marks one of `classes` wherever it sees it; fills no slot, but trains and tests like a model.
+
+    Of a prompt it takes the class that it names, and with `rule` a number and a place ("2 ships at
+    the top left"). It sees the whole scene at once, in `zoom` pixels a scene pixel.
+    """
+
+    def __init__(
+        self,
+        vision_encoder: Mapping[str, Any] | nn.Module,
+        classes: Sequence[str],
+        width: int = 32,
+        zoom: float = 1.0,
+        presence: float = 0.0,
+        rule: bool = True,
+    ) -> None:
+        super().__init__()
+        self.vision_encoder: Any = VISION_ENCODERS.build(vision_encoder)
+        self.classes = tuple(classes)
+        self.zoom, self.presence, self.rule = zoom, presence, rule
+        dims = self.vision_encoder.embed_dims
+        self.levels = nn.ModuleList(nn.Conv2d(dim, width, 1) for dim in dims)
+        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.decide = nn.Conv2d(width, len(self.classes), 1)
+        nn.init.constant_(self.decide.bias, RARE)  # type: ignore[arg-type]  # it has one
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """`pixels [N, bands, h, w]` in [0, 1] to logits `[N, classes, h/s, w/s]`."""
+        levels = self.vision_encoder(pixels)
+        size = levels[0].shape[-2:]
+        parts = [
+            F.interpolate(own(level), size, mode="nearest")
+            for own, level in zip(self.levels, levels, strict=True)
+        ]
+        fused = torch.stack(parts).sum(0)
+        logits: Tensor = self.decide(fused + self.mix(F.relu(fused)))
+        return logits
+
+    def loss(self, samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
+        """`loss_mask`, cross entropy, and `loss_dice`, of each class over all views together.
+
+        Every shape in a view has to be among the masks of its sample. Marked pixels are rare: cross
+        entropy counts them `MARKED` times, or nothing at all is what is learnt first.
+        """
+        pixels = torch.cat([sample.pixels for sample in samples]).to(self.decide.weight)
+        valid = torch.cat([sample.valid for sample in samples])[:, None].to(pixels)
+        target = torch.cat([self._target(sample) for sample in samples]).to(pixels) / 255
+        logits = F.interpolate(
+            self(pixels / 255), target.shape[-2:], mode="bilinear", align_corners=False
+        )
+        valid = F.adaptive_max_pool2d(valid, target.shape[-2:])
+        entropy = F.binary_cross_entropy_with_logits(
+            logits, target, pos_weight=target.new_tensor(MARKED), reduction="none"
+        )
+        probability = logits.sigmoid() * valid
+        wanted = (target * valid).sum((0, 2, 3))
+        hit = (probability * target).sum((0, 2, 3))
+        dice = 1 - (2 * hit + 1) / (probability.sum((0, 2, 3)) + wanted + 1)
+        there = (wanted > 0).float()
+        return {
+            "loss_mask": 10 * (entropy * valid).sum() / valid.sum() / len(self.classes),
+            "loss_dice": (dice * there).sum() / there.sum().clamp_min(1),
+        }
+
+    def _target(self, sample: TrainingSample) -> Tensor:
+        """Coverage of each class, `[V, classes, h, w]` uint8."""
+        masks = sample.masks
+        target = masks.new_zeros(masks.shape[0], len(self.classes), *masks.shape[2:])
+        for place, name in enumerate(self.classes):
+            rows = [row for row, label in enumerate(sample.labels) if label == name]
+            if rows:
+                target[:, place] = masks[:, rows].amax(1)
+        return target
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        scene: Scene,
+        conversation: Conversation,
+        looks: LookCache,
+        max_views: float | None = None,
+        threshold: float = 0.5,
+    ) -> Findings:
+        """Answers the last turn from one look at the whole scene; the views are not bounded."""
+        prompt = Prompt(tuple(conversation), torch.zeros(1, 1))
+        look = self._look(scene, looks)
+        plan = Plan(Level.PIXEL, look.pixels.shape[-1], max_views=0)
+        named = self._named(prompt.text)
+        masks: tuple[SceneMask, ...] = ()
+        if named is not None:
+            logits = look.features[0][named : named + 1]
+            score = logits.flatten().topk(min(SURE, logits.numel())).values.mean().sigmoid()
+            if self.rule:
+                stride = look.pixels.shape[-1] // logits.shape[-1]
+                logits = placed(logits, prompt.text, look.view, stride, threshold)
+            if float(score) >= self.presence:
+                drawn = LookMasks(logits, torch.zeros(1, dtype=torch.long), score[None])
+                masks = assemble([look], [drawn], 1, threshold)
+        text = "Here. [SEG]" if masks else "There is nothing like that here."
+        reading = Reading(text, torch.zeros(len(masks), 1))
+        return Findings(prompt, plan, Observation((look,), (None,), 1), 0, reading, masks, ())
+
+    def _look(self, scene: Scene, looks: LookCache) -> Look:
+        """The whole scene, with the logits of all classes as its features."""
+        size = scene.info.size
+        seen = Size(max(1, round(size.height * self.zoom)), max(1, round(size.width * self.zoom)))
+        whole = geometry.overview(size, max(seen.height, seen.width))
+        if whole in looks:
+            return looks[whole]
+        step = max(32, *self.vision_encoder.strides)
+        side = math.ceil(max(whole.size.height, whole.size.width) / step) * step
+        read = scene.read(whole, side)
+        height = math.ceil(whole.size.height / step) * step
+        logits = self(read.pixels[None, :, :height].to(self.decide.weight))[0]
+        logits = F.pad(logits, (0, 0, 0, logits.shape[-1] - logits.shape[-2]), value=RARE * 5)
+        looks[whole] = Look(whole, read.pixels, read.valid, (logits,))
+        return looks[whole]
+
+    def _named(self, text: str) -> int | None:
+        """The class with the longest name in a text."""
+        found = [
+            (len(word), place)
+            for place, name in enumerate(self.classes)
+            for word in (noun(name).one, noun(name).many)
+            if re.search(rf"\b{re.escape(word)}\b", text.lower())
+        ]
+        return max(found)[1] if found else None
