@@ -28,7 +28,7 @@ custom_hooks = [
     dict(type=StartFrom, checkpoint="work_dirs/yardstick_nwpu", part="vision_encoder"),
 ]
 # What has been learnt already changes slowly.
-optim_wrapper.paramwise_cfg = dict(custom_keys={"vision_encoder": dict(lr_mult=0.3)})
+optim_wrapper.paramwise_cfg = dict(custom_keys={"vision_encoder": dict(lr_mult=0.5)})
 train_dataloader.dataset.exchanges = 5
 train_dataloader.dataset.tasks = [
     ("class", 0.34),

@@ -76,8 +76,8 @@ class GeoMag(nn.Module):
 
     Each slot takes a built component or a config; widths flow from left to right and never stand
     in a config. `encode_chunk` images go through the encoder at once, always that many, so that a
-    look does not depend on what it was encoded beside. A mask with a score below `presence` is taken
-    for not there, and comes back empty.
+    look does not depend on what it was encoded beside. A mask whose score is below `presence` comes
+    back empty: what it shows is taken for not there.
 
     Raises:
         ConfigError: a component is unknown or its arguments do not fit.

@@ -94,9 +94,7 @@ _Blocks = tuple[int, NDArray[np.bool_], NDArray[np.float32]]
 """A block's side in cells; which blocks of that side, and how relevant each, `[L, G/b, G/b]`."""
 
 
-def _choose(
-    wanted: NDArray[np.float32], whole: NDArray[np.bool_], budget: int
-) -> list[_Blocks]:
+def _choose(wanted: NDArray[np.float32], whole: NDArray[np.bool_], budget: int) -> list[_Blocks]:
     """Which blocks become a token, coarse to fine.
 
     `wanted [L, G, G]` is each cell's relevance, -1 where there is no data; `whole [L]` says which

@@ -91,15 +91,15 @@ def test_padding_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("extent", "resolution", "expected"),
     [
-        (64.0, None, 4.0),
-        (64.0, 0.5, 2.0),
+        (256.0, None, 4.0),
+        (256.0, 0.5, 2.0),
         (4.0, None, 1.0),  # Never finer than native,
         (4.0, 0.5, 0.5),
         (5000.0, None, 8.0),  # nor coarser than the overview,
         (None, None, 8.0),  # which is enough where nothing particular is asked for.
     ],
 )
-def test_a_target_should_span_sixteen_look_pixels(
+def test_a_target_should_span_many_look_pixels(
     extent: float | None, resolution: float | None, expected: float
 ) -> None:
     info = SceneInfo(Size(2048, 1000), resolution=resolution)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
 from geomag.errors import ContractError
 from geomag.model import Findings, GeoMag
-from geomag.values import Level, Look, Plan, Prompt, Size, Turn, View
+from geomag.values import Level, Look, LookMasks, MaskTargets, Plan, Prompt, Size, Turn, View
 from tests.stand_ins import (
     Closest,
     Moody,
@@ -140,3 +142,78 @@ def test_a_chunk_of_several_images_gives_the_same_answer() -> None:
     assert views_of(first) == views_of(second)
     assert four.vision_encoder.images % 4 == 0
     assert (first.masks[0].to_dense() == second.masks[0].to_dense()).all()
+
+
+class Sure(Thresholds):
+    """Marks all of a look for every query, the surer the later the query comes."""
+
+    def forward(self, looks: Sequence[Look], queries: Sequence[Tensor]) -> list[LookMasks]:
+        found = []
+        for look, rows in zip(looks, queries, strict=True):
+            side = look.pixels.shape[-1]
+            score = torch.arange(len(rows)) / 4
+            found.append(
+                LookMasks(torch.full((len(rows), side, side), 9.0), torch.arange(len(rows)), score)
+            )
+        return found
+
+
+class Quarters(Thresholds):
+    """Two instances for every query: the left of a look, rather unsure, and the right, sure."""
+
+    def forward(self, looks: Sequence[Look], queries: Sequence[Tensor]) -> list[LookMasks]:
+        found = []
+        for look, rows in zip(looks, queries, strict=True):
+            side = look.pixels.shape[-1]
+            logits = torch.full((2, side, side), -9.0)
+            logits[0, :, : side // 2] = logits[1, :, side // 2 :] = 9.0
+            query = torch.arange(len(rows)).repeat_interleave(2)
+            score = torch.tensor([0.25, 0.75]).repeat(len(rows))
+            found.append(LookMasks(logits.repeat(len(rows), 1, 1), query, score))
+        return found
+
+    def loss(
+        self, looks: Sequence[Look], queries: Sequence[Tensor], targets: Sequence[MaskTargets]
+    ) -> Tensor:
+        return torch.zeros(len(looks))
+
+
+@pytest.mark.parametrize(
+    ("presence", "areas"),
+    [
+        (0.0, [64, 64, 64, 64]),
+        (0.25, [0, 64, 64, 64]),
+        (0.5, [0, 0, 64, 64]),
+        (0.51, [0, 0, 0, 64]),
+        (1.0, [0, 0, 0, 0]),
+    ],
+)
+def test_what_scores_below_presence_is_taken_for_not_there(
+    presence: float, areas: list[int]
+) -> None:
+    model = model_with(mask_head=dict(type=Sure), presence=presence)
+    looks = ask(model, Noise(Size(SIDE, SIDE))).observation.looks
+    masks = model.segment(looks, torch.zeros(4, 3), 0.5)
+    assert [mask.area for mask in masks] == areas
+    assert [mask.empty for mask in masks] == [area == 0 for area in areas]
+    # It comes back all the same: one mask a query, and how sure the head was.
+    assert [mask.query for mask in masks] == [0, 1, 2, 3]
+    assert [mask.score for mask in masks] == [0, 0.25, 0.5, 0.75]
+
+
+def test_presence_is_asked_of_every_instance() -> None:
+    model = model_with(mask_head=dict(type=Quarters), presence=0.5)
+    looks = ask(model, Noise(Size(SIDE, SIDE))).observation.looks
+    masks = model.segment(looks, torch.zeros(1, 3), 0.5)
+    assert sorted((mask.score, mask.area) for mask in masks) == [(0.25, 0), (0.75, 32)]
+
+
+def test_an_answer_keeps_to_presence() -> None:
+    scene = Noise(Size(SIDE * 9, SIDE * 5))
+    unasked, asked = (model_with(presence=presence) for presence in (0.0, 0.6))
+    kept, dropped = (ask(model, scene, 4) for model in (unasked, asked))
+    assert [mask.empty for mask in kept.masks] == [False]
+    assert [mask.empty for mask in dropped.masks] == [True]
+    assert dropped.masks[0].score == kept.masks[0].score == 0.5
+    assert not dropped.masks[0].to_dense().any()
+    assert views_of(kept) == views_of(dropped)

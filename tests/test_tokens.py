@@ -117,3 +117,59 @@ def test_a_scene_without_data_gives_no_tokens() -> None:
     (found,) = tokens.adjust([look], [None], PLAN, 1000)
     assert found.cells.shape == found.positions.shape == (0, 4)
     assert found.features.shape == (0, 5)
+    assert found.relevance.shape == (0,)
+
+
+@pytest.mark.parametrize("limit", [3, 30, 1000])
+@pytest.mark.parametrize("side", [8, GRID, 32])
+def test_a_token_carries_the_highest_relevance_of_its_cells(side: int, limit: int) -> None:
+    """Of a map that is coarser than the grid, as fine, or finer."""
+    looks = [corner(), whole(40, SIDE), corner(1)]
+    seeds = [torch.Generator().manual_seed(seed) for seed in range(2)]
+    # Mostly dull, so that some blocks stay large.
+    maps = [torch.rand(side, side, generator=seed) ** 12 for seed in seeds]
+    found = tokens.adjust(looks, [maps[0], maps[1], None], PLAN, limit)
+    sizes = set()
+    for item, opinion in zip(found, [*maps, torch.ones(side, side)], strict=True):
+        assert item.relevance.shape == (len(item.cells),)
+        fine = opinion.repeat_interleave(GRID, 0).repeat_interleave(GRID, 1)
+        data = (item.look.valid[::4, ::4]).repeat_interleave(side, 0).repeat_interleave(side, 1)
+        for cells, relevance in zip(item.cells.tolist(), item.relevance.tolist(), strict=True):
+            top, left, bottom, right = (edge * side for edge in cells)
+            inside = (fine * data)[top:bottom, left:right]
+            assert relevance == pytest.approx(float(inside.max()), abs=1e-6)
+            sizes.add(cells[2] - cells[0])
+    assert len(sizes) > 1 or limit == 3
+
+
+def test_no_opinion_is_relevance_one() -> None:
+    (found,) = tokens.adjust([corner()], [None], PLAN, 20)
+    assert found.relevance.tolist() == [1.0] * len(found.cells)
+
+
+def test_relevance_of_padding_is_no_relevance() -> None:
+    relevance = torch.full((GRID, GRID), 0.04)
+    relevance[GRID // 2 :] = 1
+    found = tokens.adjust([whole(SIDE // 2, SIDE)], [relevance], PLAN, 1000)[0]
+    assert found.relevance.tolist() == pytest.approx([0.04] * len(found.cells))
+
+
+def test_relevance_is_detached_and_features_are_not() -> None:
+    opinion = torch.rand(GRID, GRID).requires_grad_(True)
+    look = corner()
+    look.features[0].requires_grad_(True)
+    (found,) = tokens.adjust([look], [opinion], PLAN, 1000)
+    assert not found.relevance.requires_grad
+    assert found.features.requires_grad
+
+
+def test_relevance_of_a_grid_that_is_no_power_of_two() -> None:
+    view = geometry.tiles(Size(240, 240), 60, 1)[0]
+    valid = torch.ones(60, 60, dtype=torch.bool)
+    look = Look(view, torch.zeros(3, 60, 60), valid, (torch.rand(5, 15, 15),))
+    relevance = torch.zeros(15, 15)
+    relevance[14, 14] = 0.7
+    (found,) = tokens.adjust([look], [relevance], PLAN, 1000)
+    place = found.cells.tolist().index([14, 14, 15, 15])
+    assert float(found.relevance[place]) == pytest.approx(0.7)
+    assert int((found.relevance > 0).sum()) == 1

@@ -4,6 +4,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.runner import TestLoop
 
 from geomag.data.coco import CocoInstances
+from geomag.data.drawn import DrawnScenes
 from geomag.data.mosaics import Joined, Mosaics
 from geomag.data.views import ViewSampled, collate
 from geomag.engine.sampler import EndlessSampler
@@ -25,8 +26,15 @@ train_scenes = dict(
 )
 # Targets seen small, in scenes of up to 16 times the overview.
 large_scenes = dict(
-    type=Mosaics, dataset=train_scenes, length=260, sides=(1536, 2048, 3072, 4096), seed=0
+    type=Mosaics,
+    dataset=train_scenes,
+    length=200,
+    sides=(1536, 2048, 3072, 4096),
+    seed=0,
+    keep=True,  # 5 GB in all, for an eighth of the reading time
 )
+# A few that were drawn, so that the scene of `make demo` is nothing unheard of.
+drawn_scenes = dict(type=DrawnScenes, length=40, seed=0)
 # What thresholds are chosen on: a part of train that nothing was learnt from.
 held_scenes = dict(
     type=CocoInstances,
@@ -54,7 +62,7 @@ train_dataloader = dict(
         side=256,
         closer_views=3,
         exchanges=4,
-        dataset=dict(type=Joined, datasets=[train_scenes, large_scenes]),
+        dataset=dict(type=Joined, datasets=[train_scenes, large_scenes, drawn_scenes]),
     ),
 )
 test_dataloader = dict(

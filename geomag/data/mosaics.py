@@ -29,7 +29,8 @@ class Mosaics(Dataset[LabelledSample]):
 
     Rows are filled from left to right with samples in an order that follows from `seed` and the
     mosaic's index alone; a row is as high as the lowest of its samples, and what sticks out of a
-    row or of the mosaic is cut off, with the labels. Nothing is scaled.
+    row or of the mosaic is cut off, with the labels. Nothing is scaled. With `keep`, each process
+    that reads lays a mosaic out once and keeps it: 3 bytes a pixel.
 
     Raises:
         DataError: the data set is empty, or `length` or a side is not positive. When a sample is
@@ -43,7 +44,9 @@ class Mosaics(Dataset[LabelledSample]):
         sides: Sequence[int] = (2048,),
         seed: int = 0,
         tasks: Sequence[str] = TASKS,
+        keep: bool = False,
     ) -> None:
+        self._kept: dict[int, LabelledSample] | None = {} if keep else None
         built: Any = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
         if length < 1 or min(sides, default=0) < 1:
             raise DataError(
@@ -62,6 +65,13 @@ class Mosaics(Dataset[LabelledSample]):
     def __getitem__(self, index: int) -> LabelledSample:
         if not 0 <= index < self._length:
             raise IndexError(f"mosaic {index} of {self._length}")
+        if self._kept is None:
+            return self._made(index)
+        if index not in self._kept:
+            self._kept[index] = self._made(index)
+        return self._kept[index]
+
+    def _made(self, index: int) -> LabelledSample:
         random = Random(f"{self._seed} {index}")
         side = random.choice(self._sides)
         sheet = _Sheet(side)

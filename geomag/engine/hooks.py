@@ -17,11 +17,13 @@ from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook, IterTimerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .. import weights
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
+from ..plugins import nearest
 
 PROGRESS = "progress"
 """The share of training that is done, in mmengine's message hub."""
@@ -94,11 +96,12 @@ class Schedule(Hook):
 class StartFrom(Hook):
     """Starts one part of the model from what another training made of it.
 
-    `checkpoint` is a file, or a work folder for its newest; every tensor of `part` has to fit. A run
-    that is resumed already has it.
+    `checkpoint` is a file, or a work folder for its newest; every tensor of `part` has to fit. What
+    is resumed already has it.
 
     Raises:
         CheckpointError: there is none, it is damaged, or it holds another `part`.
+        ConfigError: the model has no such part.
     """
 
     def __init__(self, checkpoint: str, part: str = "vision_encoder") -> None:
@@ -112,7 +115,9 @@ class StartFrom(Hook):
         if self.checkpoint.is_dir():
             path = weights.newest(self.checkpoint, runner.logger.warning)
         if path is None:
-            raise CheckpointError(f"{self.checkpoint} holds no checkpoint (iter_*.pth) to start from")
+            raise CheckpointError(
+                f"{self.checkpoint} holds no checkpoint (iter_*.pth) to start from"
+            )
         state = weights.unwrapped(weights.read(path))
         prefix = f"{self.part}."
         own = {
@@ -120,7 +125,13 @@ class StartFrom(Hook):
             for name, tensor in state.items()
             if name.startswith(prefix)
         }
-        weights.load(getattr(runner.trainable.model, self.part), {"state_dict": own}, path)
+        module = getattr(runner.trainable.model, self.part, None)
+        if not isinstance(module, nn.Module):
+            named = [name for name, _ in runner.trainable.model.named_children()]
+            raise ConfigError(
+                f"StartFrom: there is no part {self.part!r}.{nearest(self.part, named)}"
+            )
+        weights.load(module, {"state_dict": own}, f"{path} ({self.part})")
         runner.logger.info(f"{self.part} starts from {path}")
 
 

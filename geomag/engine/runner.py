@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.dist import master_only
@@ -103,7 +103,7 @@ class GeoMagRunner(Runner):
         own = weights.unwrapped(contents)
         contents["state_dict"] = {f"model.{name}": tensor for name, tensor in own.items()}
         self.call_hook("after_load_checkpoint", checkpoint=contents)
-        weights.load(self.trainable.model, contents, filename)
+        weights.load(cast(nn.Module, self.trainable.model), contents, filename)
         self._has_loaded = True
         self.logger.info(f"Loaded {filename}")
         return contents

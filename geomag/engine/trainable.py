@@ -162,9 +162,11 @@ def build(model: Mapping[str, Any] | nn.Module) -> Answering:
         if not isinstance(kind, type) and MODELS.get(kind) is None:
             raise ConfigError(f"model: its type is {kind}, expected GeoMag")
         built = MODELS.build({"type": kind, **arguments})
-    if not isinstance(built, Answering):
+    if not (isinstance(built, nn.Module) and isinstance(built, Answering)):
         name = type(built).__name__
-        raise ConfigError(f"model: its type is {name}, expected GeoMag, or a module with loss() and answer()")
+        raise ConfigError(
+            f"model: its type is {name}, expected GeoMag, or a module with loss() and answer()"
+        )
     return built
 
 

@@ -38,7 +38,8 @@ class Outcome:
     """How one exchange went. `name` is the sample's: intervals resample these, not exchanges.
 
     `reply` is what should have been answered, `text` what was. `refused` says that nothing was
-    marked, `score` is the highest of the masks, 0 where there is none. `views` were looked at beyond the overview; `new_views` of all were not yet cached.
+    marked; `score` is the highest of the masks, 0 where there is none. `views` were looked at
+    beyond the overview; `new_views` of all were not yet cached.
     """
 
     name: str

@@ -17,6 +17,7 @@ from geomag.data.drawn import DrawnScenes
 from geomag.data.samples import LabelledSample, Polygons
 from geomag.data.sampling import draw_views
 from geomag.data.views import ViewSampled, collate
+from geomag.data.words import noun
 from geomag.errors import DataError
 from geomag.geometry import overview, rungs, tiles, to_scene
 from geomag.values import Box, Exchange, Level, Reply, Size, TrainingSample, Turn
@@ -33,6 +34,7 @@ def equal(one: TrainingSample, other: TrainingSample) -> bool:
         and one.exchanges == other.exchanges
         and torch.equal(one.pixels, other.pixels)
         and torch.equal(one.masks, other.masks)
+        and one.labels == other.labels
     )
 
 
@@ -70,6 +72,34 @@ def test_exchanges_name_the_rows_of_masks_and_nothing_else_is_kept() -> None:
         assert named == set(range(sample.masks.shape[1]))
         # The overview shows all of them.
         assert all(bool(mask.any()) for mask in sample.masks[0])
+
+
+def test_labels_name_the_classes_of_the_rows() -> None:
+    """As the prompts do, which say the class of what they mean."""
+    checked: Counter[str] = Counter()
+    dataset = ViewSampled(DRAWN, side=SIDE, exchanges=5, tasks={"class": 1.0})
+    for number in range(24):
+        sample = dataset[number]
+        assert len(sample.labels) == sample.masks.shape[1]
+        for one in sample.exchanges:
+            for row in one.instances[0]:
+                assert noun(sample.labels[row]).one in one.conversation[-1].text.lower(), row
+                checked[sample.labels[row]] += 1
+        checked["several classes"] += len(set(sample.labels)) > 1
+    assert len(checked) > 3
+    assert checked["several classes"] > 3
+
+
+def test_rows_that_are_left_out_take_their_labels_along() -> None:
+    """Of a scene with several classes, an exchange about the last one alone."""
+    whole = DRAWN[0]
+    assert len(set(whole.labels)) > 1
+    for kind in set(whole.labels):
+        places = tuple(place for place, label in enumerate(whole.labels) if label == kind)
+        one = Exchange((Turn("user", "a"),), Reply("b"), Level.PIXEL, (places,))
+        asked_of = Given(replace(whole, kinds=(), expressions=(), exchanges=(one,)))
+        sample = ViewSampled(asked_of, side=SIDE, exchanges=1, augment=False)[0]
+        assert sample.labels == (kind,) * len(places)
 
 
 def test_masks_lie_on_their_objects() -> None:
@@ -144,25 +174,29 @@ def test_without_augmentation_the_scene_is_seen_as_it_is() -> None:
     assert plain[0].exchanges != plain[12].exchanges
 
 
-class Written(Dataset[LabelledSample]):
-    """Somebody else's data: exchanges, but no kinds to compose others from."""
+class Given(Dataset[LabelledSample]):
+    """One sample that is at hand."""
 
-    def __init__(self, *texts: str) -> None:
-        self._texts = texts
+    def __init__(self, sample: LabelledSample) -> None:
+        self._sample = sample
 
     def __len__(self) -> int:
         return 1
 
     def __getitem__(self, index: int) -> LabelledSample:
-        sample = DRAWN[0]
-        exchanges = tuple(
-            Exchange((Turn("user", text),), Reply("Yes."), Level.REGION) for text in self._texts
-        )
-        return replace(sample, kinds=(), expressions=(), exchanges=exchanges)
+        return self._sample
+
+
+def written(*texts: str) -> Given:
+    """Somebody else's data: exchanges, but no kinds to compose others from."""
+    exchanges = tuple(
+        Exchange((Turn("user", text),), Reply("Yes."), Level.REGION) for text in texts
+    )
+    return Given(replace(DRAWN[0], kinds=(), expressions=(), exchanges=exchanges))
 
 
 def test_exchanges_of_others_are_kept_turned_and_repeated_to_the_number() -> None:
-    dataset = ViewSampled(Written("Is it at the top left?", "a"), side=SIDE, exchanges=3)
+    dataset = ViewSampled(written("Is it at the top left?", "a"), side=SIDE, exchanges=3)
     texts = Counter(
         one.conversation[0].text for number in range(40) for one in dataset[number].exchanges
     )
@@ -172,7 +206,7 @@ def test_exchanges_of_others_are_kept_turned_and_repeated_to_the_number() -> Non
     }
     assert sum(texts.values()) == 120
     with pytest.raises(DataError, match="nothing to ask"):
-        ViewSampled(Written(), side=SIDE)[0]
+        ViewSampled(written(), side=SIDE)[0]
 
 
 def square(left: float, top: float, side: float, scene: Size) -> Polygons:

@@ -76,3 +76,13 @@ def finished(process: Process, code: int = 0) -> str:
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text())
+
+
+def extended(path: Path, *lines: str) -> Path:
+    """The small config with more lines at its end, written anywhere."""
+    folder = path.parent.resolve()
+    # A relative import that leads from there to the repository.
+    dots = "." * len(folder.parts) + ".".join(ROOT.parts[1:]) + "."
+    text = Path(SMALL).read_text().replace("...configs.", f"{dots}configs.")
+    path.write_text("\n".join([text, *lines, ""]))
+    return path

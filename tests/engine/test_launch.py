@@ -11,7 +11,7 @@ import torch
 from geomag import weights
 from geomag.engine import launch
 
-from .running import ROOT, SMALL, logged, read
+from .running import ROOT, SMALL, extended, logged, read
 
 # Two runs of a test may begin within a second, which mmengine takes for the same.
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not accept any other arguments")
@@ -103,9 +103,7 @@ def test_time_limit_stops_with_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_averaged_weights_are_saved_and_resumed(tmp_path: Path) -> None:
-    config = tmp_path / "averaged.py"
-    text = Path(SMALL).read_text().replace("...configs.", f"{dots(tmp_path)}configs.")
-    config.write_text(text + "custom_hooks.append(dict(type='EMAHook'))\n")
+    config = extended(tmp_path / "averaged.py", "custom_hooks.append(dict(type='EMAHook'))")
     work = tmp_path / "work"
     arguments = [str(config), "--work-dir", str(work), "--resume", *QUIET]
     assert launch.train([*arguments, "train_cfg.max_iters=3"]) == 0
@@ -116,12 +114,6 @@ def test_averaged_weights_are_saved_and_resumed(tmp_path: Path) -> None:
     )
     assert launch.train([*arguments, "train_cfg.max_iters=4"]) == 0
     assert list(logged(work)) == [4]
-
-
-def dots(folder: Path) -> str:
-    """The way up from a config in `folder` to the repository, as a relative import."""
-    up = len(folder.resolve().parts) - 1
-    return "." * (up + 1) + ".".join(ROOT.parts[1:]) + "."
 
 
 def test_testing_a_folder_takes_its_newest(unbroken: Path, tmp_path: Path) -> None:

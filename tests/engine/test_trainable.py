@@ -7,17 +7,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS
 
-from geomag.contracts import Shape
+from geomag.contracts import Scene, Shape
 from geomag.data.drawn import DrawnScenes
 from geomag.data.views import ViewSampled, collate
-from geomag.engine.trainable import Trainable, build
-from geomag.errors import GeoMagError
-from geomag.values import View
+from geomag.engine.trainable import Answering, Trainable, build
+from geomag.engine.trainable import outcome as outcome_of
+from geomag.errors import ConfigError, GeoMagError
+from geomag.masks import SceneMask, Tile
+from geomag.model import Findings, GeoMag, LookCache, Observation
+from geomag.values import (
+    SEG,
+    Box,
+    Conversation,
+    Level,
+    Plan,
+    Prompt,
+    Reading,
+    Size,
+    TrainingSample,
+    View,
+)
 
 SMALL = Config.fromfile(Path(__file__).with_name("small.py")).model
 SCENES = DrawnScenes(length=2, size=(120, 200))
@@ -118,3 +134,116 @@ def test_truth_is_told_for_one_prompt_at_a_time() -> None:
     for exchange in sample.exchanges[:2]:
         expected += [[sample.shapes[place] for place in exchange.relevant], []]
     assert [list(told) for told in cropper.told] == expected
+
+
+@MODELS.register_module()
+class Guess(torch.nn.Module):
+    """Trains and answers as a GeoMag does, and is none: marks all of a scene, or nothing."""
+
+    def __init__(self, sure: float = 0.0) -> None:
+        super().__init__()
+        self.sure = torch.nn.Parameter(torch.tensor(float(sure)))
+        self.asked: list[tuple[float | None, float]] = []
+
+    def loss(self, samples: Sequence[TrainingSample]) -> dict[str, torch.Tensor]:
+        return {"loss_guess": (self.sure - len(samples)) ** 2}
+
+    def answer(
+        self,
+        scene: Scene,
+        conversation: Conversation,
+        looks: LookCache,
+        max_views: float | None = None,
+        threshold: float = 0.5,
+    ) -> Findings:
+        self.asked.append((max_views, threshold))
+        size = scene.info.size
+        return answered(
+            size, [(self.sure.item(), np.full((size.height, size.width), 255, np.uint8))]
+        )
+
+
+class Mute(torch.nn.Module):
+    """Learns, but cannot be asked."""
+
+    def loss(self, samples: Sequence[TrainingSample]) -> dict[str, torch.Tensor]:
+        return {}
+
+
+def answered(size: Size, masks: Sequence[tuple[float, Any]]) -> Findings:
+    """What an answer with such masks, (score, levels or nothing), leaves behind."""
+    view = View(Box(0, 0, size.width, size.height), size, size)
+    drawn = tuple(
+        SceneMask(size, () if levels is None else (Tile(view, levels),), place, score)
+        for place, (score, levels) in enumerate(masks)
+    )
+    prompt = Prompt((), torch.zeros(1, 1))
+    reading = Reading(f"Here. {SEG}", torch.zeros(len(drawn), 1))
+    return Findings(prompt, Plan(Level.PIXEL, 8), Observation((), (), 0), 0, reading, drawn, ())
+
+
+def test_another_model_trains_and_is_tested_by_the_same_steps() -> None:
+    trainable = Trainable({"type": Guess, "sure": 0.5}, max_views=3, threshold=0.25)
+    wrapper = OptimWrapper(torch.optim.SGD(trainable.parameters(), lr=0.1))
+    sampled = ViewSampled(SCENES, side=64, exchanges=2)
+    batch = collate([sampled[0], sampled[1]])
+    logged = [trainable.train_step(batch, wrapper) for _ in range(2)]
+    assert logged[0] == {"loss": 2.25, "loss_guess": 2.25}
+    assert logged[1]["loss"] < 2.25
+    sample = SCENES[0]
+    examined = trainable.eval().test_step(collate([sample]))[0]
+    assert len(examined.outcomes) == len(sample.exchanges)
+    assert trainable.model.asked == [(3, 0.25)] * len(sample.exchanges)
+    assert {one.overlap.predicted for one in examined.outcomes} == {sample.scene.info.size.area}
+    assert {one.score for one in examined.outcomes} == {trainable.model.sure.item()}
+
+
+@pytest.mark.parametrize("name", [Guess, "Guess", f"{__name__}.Guess"])
+def test_a_config_names_another_model_by_class_or_by_name(name: object) -> None:
+    """The last is how a run spells it in the config that it leaves behind."""
+    built = build({"type": name, "sure": 2})
+    assert type(built).__name__ == "Guess"
+    assert built.sure.item() == 2  # type: ignore[attr-defined]
+    assert isinstance(built, Answering)
+
+
+@pytest.mark.parametrize("name", [None, GeoMag, "GeoMag", "geomag.model.GeoMag"])
+def test_a_geomag_goes_by_any_of_its_names(name: object) -> None:
+    named = {} if name is None else {"type": name}
+    slots = {key: value for key, value in SMALL.items() if key != "type"}
+    assert type(build({**slots, **named, "presence": 0.25})) is GeoMag
+
+
+def test_a_model_that_is_built_already_is_taken_as_it_is(model: Any) -> None:
+    guess = Guess()
+    assert build(guess) is guess
+    assert build(model) is model
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"type": "Nothing"}, "model: its type is Nothing, expected GeoMag"),
+        ({"type": Mute}, "model: its type is Mute, expected GeoMag, or a module with loss"),
+        (Mute(), "model: its type is Mute"),
+    ],
+)
+def test_what_cannot_be_asked_is_no_model(config: Any, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        build(config)
+
+
+def test_an_outcome_is_as_sure_as_the_surest_mask() -> None:
+    sample = SCENES[0]
+    size, exchange = sample.scene.info.size, sample.exchanges[0]
+    everything = np.full((size.height, size.width), 255, np.uint8)
+    cases: list[tuple[list[tuple[float, Any]], float, bool]] = [
+        ([], 0.0, True),
+        ([(0.25, everything)], 0.25, False),
+        ([(0.25, everything), (0.75, everything), (0.5, everything)], 0.75, False),
+        # What presence emptied still says how sure it was.
+        ([(0.375, None)], 0.375, True),
+    ]
+    for masks, score, refused in cases:
+        noted = outcome_of(sample, exchange, answered(size, masks))
+        assert (noted.score, noted.refused) == (score, refused)

@@ -124,6 +124,22 @@ class MirrorsCoarsest(Encoder):
         return (*finer, coarsest.flip(-1))
 
 
+@mutant(KIND)
+class NormalisesView(Encoder):
+    """No mutant: every channel has a mean and a variance over the data of its view alone."""
+
+    def forward(self, pixels: Tensor) -> Levels:
+        data = (pixels.amax(1, keepdim=True) > 0).to(pixels.dtype)
+        return tuple(self._normed(level, data) for level in super().forward(pixels))
+
+    def _normed(self, level: Tensor, data: Tensor) -> Tensor:
+        frame = nn.functional.adaptive_max_pool2d(data, level.shape[-2:])
+        area = frame.sum((2, 3), keepdim=True).clamp_min(1)
+        apart = (level - (level * frame).sum((2, 3), keepdim=True) / area) * frame
+        variance = apart.square().sum((2, 3), keepdim=True) / area
+        return apart * (variance + 1e-3).rsqrt()
+
+
 @mutant(KIND, "check_padding_does_not_leak")
 class NormalisesCanvas(Encoder):
     def forward(self, pixels: Tensor) -> Levels:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+import cv2
 import numpy as np
-from scipy import ndimage
 from torch import Tensor
 
 from geomag.data.directions import POSITIONS, cell_of
@@ -24,19 +24,22 @@ def placed(logits: Tensor, text: str, view: View, stride: int, threshold: float)
     place = _place(text)
     if place is None:
         return logits
-    regions, _ = ndimage.label(logits[0].sigmoid().numpy() > threshold)
-    sizes = np.bincount(regions.ravel())
+    marked = logits[0].detach().float().sigmoid().cpu().numpy() > threshold
+    # Regions that meet only at a corner are two.
+    _, regions, found, _ = cv2.connectedComponentsWithStats(marked.astype(np.uint8), connectivity=4)
     meant = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(regions), 1):
-        edges = (columns.start, rows.start, columns.stop, rows.stop)
+    for number, (left, top, width, height, size) in enumerate(found[1:].tolist(), 1):
+        edges = (left, top, left + width, top + height)
         box = to_scene(Box(*(edge * stride for edge in edges)), view)
         if cell_of(box, view.scene) == place:
-            meant.append((int(sizes[number]), number))
+            meant.append((size, number))
     kept = [number for _, number in sorted(meant, reverse=True)]
     wanted = re.search(r"\b\d+\b", text)
     if wanted:
         kept = kept[: int(wanted.group())]
-    return logits.where(logits.new_tensor(np.isin(regions, kept)) > 0, NOWHERE)
+    # What surrounds a region stays: its outline is drawn between the two.
+    others = np.isin(regions, [0, *kept], invert=True)
+    return logits.masked_fill(logits.new_tensor(others) > 0, NOWHERE)
 
 
 def _place(text: str) -> tuple[int, int] | None:

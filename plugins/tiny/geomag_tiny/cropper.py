@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from geomag import geometry
 from geomag.values import Look, Plan, Prompt, View
 
-from .layers import ChannelNorm, kept, valid_cells
+from .layers import kept, valid_cells
 from .pool import PromptPool
 
 STRIDE = 8
@@ -44,7 +44,6 @@ class Cropper(nn.Module):
         self.levels = nn.ModuleList(
             nn.Conv2d(dim, width, 1, bias=False) for dim in visual_dims[self.finest :]
         )
-        self.norm = ChannelNorm(width)
         self.prompt = PromptPool(prompt_dim, width)
         self.modulate = nn.Linear(width, 2 * width)
         self.mix = nn.Conv2d(width, width // 2, 3, padding=1)
@@ -85,7 +84,7 @@ class Cropper(nn.Module):
                 values = F.interpolate(values, seen.shape[-2:], mode="nearest")
             fused = fused + values
         scale, shift = self.modulate(self.prompt([prompt.embedding])).view(1, 2, -1, 1, 1).unbind(1)
-        chosen = F.relu(self.norm(fused) * (1 + scale) + shift)
+        chosen = F.relu(fused * (1 + scale) + shift)
         logits: Tensor = self.decide(F.relu(self.mix(kept(chosen, seen))))
         return (logits.sigmoid() * seen)[:, 0]
 

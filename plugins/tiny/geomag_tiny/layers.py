@@ -37,9 +37,7 @@ class ViewNorm(nn.Module):
     def forward(self, values: Tensor, frame: Tensor | None) -> Tensor:
         """`values [N, C, h, w]` with data in `frame [N, 1, h, w]`, None where it fills them."""
         if frame is None:
-            return torch.group_norm(
-                values, len(self.weight), self.weight, self.bias, self.EPSILON
-            )
+            return torch.group_norm(values, len(self.weight), self.weight, self.bias, self.EPSILON)
         area = frame.sum((2, 3))  # [N, 1]
         inside = values * frame
         mean = inside.sum((2, 3)) / area

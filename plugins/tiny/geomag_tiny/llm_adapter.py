@@ -17,7 +17,7 @@ from geomag.errors import CheckpointError
 from geomag.values import Conversation, Lesson, Prompt, Reading, Reply, Size, VisualTokens
 
 from .visual import VisualEmbedding
-from .vocabulary import SHIPPED, Vocabulary
+from .vocabulary import LOOKS, SHIPPED, Vocabulary
 
 PROMPT_LIMIT = 384
 """Tokens of a conversation that are read; see `Vocabulary.prompt`."""
@@ -85,7 +85,7 @@ class LLMAdapter(nn.Module):
         if not answers:
             return Lesson(self._table.sum() * self._table.new_zeros(0), [])
         replies = [
-            self.vocabulary.reply(answer.text, answer.boxes, _canvases(looks))
+            self.vocabulary.reply(answer.text, answer.boxes, _canvases(looks), _first(looks))
             for looks, answer in zip(tokens, answers, strict=True)
         ]
         heads = self._prefixes(tokens, prompts)
@@ -119,12 +119,12 @@ class LLMAdapter(nn.Module):
                 states.append(state)
             if len(ids) == max_new_tokens:  # only now has the last token been an input
                 break
-            ids.append(self._next(state, ids, len(tokens), max_new_tokens - len(ids)))
+            ids.append(self._next(state, ids, tokens, max_new_tokens - len(ids)))
             if ids[-1] == self.vocabulary.end:
                 ids.pop()
                 break
             inputs = self._embedded(ids[-1:])
-        return self._reading(ids, states, head, _canvases(tokens))
+        return self._reading(ids, states, head, tokens)
 
     def get_extra_state(self) -> Tensor:
         """Which vocabulary the embeddings are of: shapes alone would not tell."""
@@ -142,10 +142,15 @@ class LLMAdapter(nn.Module):
             )
 
     def _reading(
-        self, ids: list[int], states: list[Tensor], head: Tensor, canvases: Sequence[Size]
+        self,
+        ids: list[int],
+        states: list[Tensor],
+        head: Tensor,
+        tokens: Sequence[VisualTokens],
     ) -> Reading:
-        text, boxes = self.vocabulary.parse(ids, canvases)
-        spelled = self.vocabulary.reply(text, boxes, canvases)
+        canvases, first = _canvases(tokens), _first(tokens)
+        text, boxes = self.vocabulary.parse(ids, canvases, first)
+        spelled = self.vocabulary.reply(text, boxes, canvases, first)
         hidden = torch.stack(states) if states else head[:0]
         if spelled != ids:
             # Said in other tokens than the text is read back in: the queries are those of reading.
@@ -153,10 +158,13 @@ class LLMAdapter(nn.Module):
         chosen = self._ids(spelled) == self.vocabulary.seg
         return Reading(text, self.query(hidden[chosen]), tuple(boxes))
 
-    def _next(self, state: Tensor, ids: Sequence[int], looks: int, room: int) -> int:
+    def _next(
+        self, state: Tensor, ids: Sequence[int], tokens: Sequence[VisualTokens], room: int
+    ) -> int:
         """The likeliest token that keeps the answer well-formed."""
         logits = F.linear(state, self._table).float()
-        allowed = self.vocabulary.allowed(ids, looks)
+        looks = len(tokens)
+        allowed = self.vocabulary.allowed(ids, looks, _first(tokens))
         if allowed is not None:
             return int(allowed[int(logits[self._ids(allowed)].argmax())])
         logits[self._ids(self.vocabulary.never(looks, room))] = -math.inf
@@ -174,7 +182,7 @@ class LLMAdapter(nn.Module):
             parts = [self._embedded(ids)]
             for number in range(len(looks)):
                 # The token that names a look in a box also marks what was seen in it.
-                name = self.vocabulary.looks[min(number, len(self.vocabulary.looks) - 1)]
+                name = self.vocabulary.named(number, _first(looks))
                 parts.append(next(seen) + self._embedded([name]))
             parts.append(self._embedded([self.vocabulary.model]))
             heads.append(torch.cat(parts))
@@ -201,6 +209,17 @@ class LLMAdapter(nn.Module):
 
 def _canvases(tokens: Sequence[VisualTokens]) -> list[Size]:
     return [Size(*item.look.pixels.shape[-2:]) for item in tokens]
+
+
+def _first(tokens: Sequence[VisualTokens]) -> int:
+    """The name of look 0, which differs from scene to scene.
+
+    Training shows few looks and prediction many: so all names are learnt, not the first few.
+    """
+    if not tokens:
+        return 0
+    size = tokens[0].look.view.scene
+    return (31 * size.height + size.width) % LOOKS
 
 
 def _waves(length: int, start: int, like: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from geomag.values import Look, LookMasks
 
-from .layers import ChannelNorm, kept, valid_cells
+from .layers import kept, valid_cells
 
 RARE = -3.0
 """The logit masks start from: most cells are not what is asked for."""
@@ -49,7 +49,6 @@ class MaskHead(nn.Module):
         self.hidden = hidden
         self.levels = nn.ModuleList(nn.Conv2d(dim, width, 1) for dim in visual_dims)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
-        self.norm = ChannelNorm(width)
         inputs = width + 1
         self.weights = hidden * (inputs + 2) + 1
         last = nn.Linear(192, self.weights + 2 * _CURVE)
@@ -104,9 +103,7 @@ class MaskHead(nn.Module):
             if number:
                 part = F.interpolate(part, seen.shape[-2:], mode="nearest")
             values = values + part
-        values = values + self.mix(kept(F.relu(values), seen))
-        normed: Tensor = self.norm(values)
-        return normed
+        return values + self.mix(kept(F.relu(values), seen))
 
     def _score(self, logits: Tensor, query: Tensor) -> Tensor:
         """`[N, K]` in [0, 1]."""

@@ -1,7 +1,8 @@
 """Text to token ids and back, with the tokens that are no text: turns, `[SEG]`, boxes.
 
 A box is written as `[BOX]`, the look it lies in, and left, top, right, bottom as steps of a
-128th of that look's canvas, 0 to 128.
+128th of that look's canvas, 0 to 128. Names of looks go round: where `first` is given, that is the
+name of look 0.
 """
 
 from __future__ import annotations
@@ -77,7 +78,13 @@ class Vocabulary:
         history = history[max(0, len(history) - (limit - len(last))) :]
         return history + last, len(history)
 
-    def reply(self, text: str, boxes: Sequence[LookBox], canvases: Sequence[Size]) -> list[int]:
+    def named(self, look: int, first: int = 0) -> int:
+        """The token that names a look."""
+        return self.looks[(first + look) % LOOKS]
+
+    def reply(
+        self, text: str, boxes: Sequence[LookBox], canvases: Sequence[Size], first: int = 0
+    ) -> list[int]:
         """The ids of an answer, without its end; `canvases[i]` is the canvas of look i.
 
         Raises:
@@ -96,10 +103,12 @@ class Vocabulary:
             ids.append(token)
             if token == self.box:
                 item = next(remaining)
-                ids += self._written(item, canvases[item.look])
+                ids += self._written(item, canvases[item.look], first)
         return ids
 
-    def parse(self, ids: Sequence[int], canvases: Sequence[Size]) -> tuple[str, list[LookBox]]:
+    def parse(
+        self, ids: Sequence[int], canvases: Sequence[Size], first: int = 0
+    ) -> tuple[str, list[LookBox]]:
         """What an answer says, up to its end. What is no box is dropped with its marker."""
         pieces: list[str | LookBox] = []
         plain: list[int] = []
@@ -107,7 +116,7 @@ class Vocabulary:
         while place < len(ids) and ids[place] != self.end:
             token = ids[place]
             if token == self.box:
-                box = self._read(ids[place : place + _BOX_LENGTH], canvases)
+                box = self._read(ids[place : place + _BOX_LENGTH], canvases, first)
                 if box is not None:
                     pieces += [self._decode(plain), box]
                     plain = []
@@ -119,7 +128,7 @@ class Vocabulary:
         boxes = [piece for piece in pieces if isinstance(piece, LookBox)]
         return "".join(BOX if isinstance(piece, LookBox) else piece for piece in pieces), boxes
 
-    def allowed(self, ids: Sequence[int], looks: int) -> Sequence[int] | None:
+    def allowed(self, ids: Sequence[int], looks: int, first: int = 0) -> Sequence[int] | None:
         """Which tokens may follow `ids` in an answer about some looks.
 
         None stands for text: anything but `never()`.
@@ -129,7 +138,7 @@ class Vocabulary:
             return None
         written = written[len(written) - list(reversed(written)).index(self.box) :]
         if not written:
-            return self.looks[: min(LOOKS, looks)]
+            return [self.named(look, first) for look in range(min(LOOKS, looks))]
         if len(written) <= 2:
             return self.steps[:-1]
         return self.steps[self._step_of[written[len(written) - 2]] + 1 :]
@@ -175,15 +184,20 @@ class Vocabulary:
             or token in (self.user, self.model, self.end, self.seg, self.box)
         )
 
-    def _written(self, item: LookBox, canvas: Size) -> list[int]:
+    def _written(self, item: LookBox, canvas: Size, first: int) -> list[int]:
         left, right = _steps(item.box.left, item.box.right, canvas.width)
         top, bottom = _steps(item.box.top, item.box.bottom, canvas.height)
-        return [self.looks[item.look], *(self.steps[step] for step in (left, top, right, bottom))]
+        return [
+            self.named(item.look, first),
+            *(self.steps[step] for step in (left, top, right, bottom)),
+        ]
 
-    def _read(self, ids: Sequence[int], canvases: Sequence[Size]) -> LookBox | None:
+    def _read(self, ids: Sequence[int], canvases: Sequence[Size], first: int) -> LookBox | None:
         if len(ids) < _BOX_LENGTH:
             return None
-        look = self._look_of.get(ids[1], LOOKS)
+        if ids[1] not in self._look_of:
+            return None
+        look = (self._look_of[ids[1]] - first) % LOOKS
         found = [self._step_of.get(token) for token in ids[2:]]
         steps = [step for step in found if step is not None]
         if look >= len(canvases) or len(steps) < len(found):
