@@ -19,55 +19,25 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
+from stages import STOPPED, Training, call, completed, most_iterations, train
 
-from geomag import weights
-from geomag.engine import checking
 from geomag.engine.publish import read_card
-from geomag.errors import CheckpointError, ConfigError, GeoMagError
+from geomag.errors import ConfigError, GeoMagError
 
 ROOT = Path(__file__).resolve().parents[1]
 # Checkpoints and cards note the command, and are no place for a path of this machine.
 MODEL = os.path.relpath(ROOT / "configs" / "tiny_nwpu.py")
 YARDSTICK = os.path.relpath(ROOT / "configs" / "yardstick_nwpu.py")
-RATE = 3e-4
+RATE = 5e-4
 """The learning rate with which the yardstick goes on: the model's for what is learnt already."""
-STOPPED = 130
 SPECIAL = ",()[]'\" "
 """What --cfg-options of tools/train.py would not take for part of a file name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """One stage of training, bounded by its `seconds` and by the iterations of its config, which
-    `settings` change. It starts once `base` is finished, and with all its weights if `loads`."""
-
-    name: str
-    config: str
-    folder: Path
-    settings: tuple[str, ...]
-    seconds: float | None
-    base: Training | None = None
-    loads: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """How far a training has come, in its newest checkpoint that is whole."""
-
-    checkpoint: Path
-    seconds: float
-    iterations: int
-
-    def __str__(self) -> str:
-        return f"{self.iterations} iterations, {self.seconds:.0f} s"
 
 
 def main() -> int:
@@ -92,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work-dir", type=Path, default="work_dirs/default", help="(%(default)s)")
     parser.add_argument("--encoder-seconds", type=_positive, default=2400, help="(2400)")
     parser.add_argument("--model-seconds", type=_positive, default=3300, help="(3300)")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="a training; each has its batch (1)"
+    )
     stages = list(STAGES)
     parser.add_argument("--stages", nargs="+", choices=stages, default=stages, help="(all)")
     parser.add_argument("--publish", type=Path, help="file for the weights, .safetensors")
@@ -145,14 +118,22 @@ def encoder(options: argparse.Namespace) -> Training:
     """Stage encoder."""
     seconds, folder = options.encoder_seconds, options.work_dir / "encoder"
     settings = (*options.cfg_options, f"custom_hooks.0.seconds={seconds}")
-    return Training("encoder", YARDSTICK, folder, settings, seconds)
+    return Training("encoder", YARDSTICK, folder, settings, seconds, processes=options.processes)
 
 
 def model(options: argparse.Namespace) -> Training:
     """Stage model."""
     seconds, folder, base = options.model_seconds, options.work_dir / "model", encoder(options)
     own = (f"custom_hooks.0.seconds={seconds}", f"custom_hooks.1.checkpoint={base.folder}")
-    return Training("model", MODEL, folder, (*options.cfg_options, *own), seconds, base)
+    return replace(
+        base,
+        name="model",
+        config=MODEL,
+        folder=folder,
+        settings=(*options.cfg_options, *own),
+        seconds=seconds,
+        base=base,
+    )
 
 
 def yardstick(options: argparse.Namespace) -> Training:
@@ -167,7 +148,16 @@ def yardstick(options: argparse.Namespace) -> Training:
         "custom_hooks.0.seconds=None",
     )
     settings, folder = (*options.cfg_options, *own), options.work_dir / "yardstick"
-    return Training("yardstick", YARDSTICK, folder, settings, None, encoder(options), loads=True)
+    base = encoder(options)
+    return replace(
+        base,
+        name="yardstick",
+        folder=folder,
+        settings=settings,
+        seconds=None,
+        base=base,
+        loads=True,
+    )
 
 
 def calibrate(options: argparse.Namespace) -> Iterator[str]:
@@ -203,83 +193,6 @@ STAGES = {
     "calibrate": calibrate,
     "publish": publish,
 }
-
-
-def train(training: Training) -> Iterator[str]:
-    """Trains until the stage's time or iterations are up, from where it was stopped."""
-    found, settings, going_on = reached(training.folder), list(training.settings), ["--resume"]
-    if found is not None and finished(training, found):
-        yield f"{training.name}: finished with {found}; skipped"
-        return
-    start = completed(training.base).checkpoint if training.base and not found else None
-    if start and training.loads:
-        # With --resume, tools/train.py would leave load_from out of account.
-        going_on, settings = [], [*settings, f"load_from={start}"]
-    first = f"starts from {start}" if start else "starts"
-    yield f"{training.name}: {f'goes on after {found}' if found else first}"
-    place = ("--work-dir", training.folder)
-    call("train.py", training.config, *place, *going_on, "--cfg-options", *settings)
-    yield f"{training.name}: finished with {completed(training)}"
-
-
-def call(tool: str, *arguments: str | Path) -> None:
-    """Runs a tool, in this environment and on this terminal.
-
-    Raises:
-        KeyboardInterrupt: it was stopped.
-        GeoMagError: it failed, and has said why.
-    """
-    command = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
-    code = subprocess.run(command).returncode
-    if code in (STOPPED, -signal.SIGINT):
-        raise KeyboardInterrupt
-    if code:
-        raise GeoMagError(
-            f"{tool} ended with exit code {code}; once that is mended, the same command goes on"
-        )
-
-
-def completed(training: Training) -> Reached:
-    """What a stage that is finished has reached.
-
-    Raises:
-        CheckpointError: it is not.
-    """
-    found = reached(training.folder)
-    if found is None or not finished(training, found):
-        raise CheckpointError(
-            f"stage {training.name} is not finished in {training.folder}, which holds "
-            f"{found or 'nothing'}; run it first, or say for how long it was meant to be trained"
-        )
-    return found
-
-
-def reached(folder: Path) -> Reached | None:
-    """How far a training in some folder has come, None where there is no checkpoint yet."""
-    newest = weights.newest(folder, lambda told: sys.stderr.write(f"warning: {told}\n"))
-    if newest is None:
-        return None
-    contents = weights.read(newest)
-    noted = contents.get("message_hub", {}).get("runtime_info", {})
-    return Reached(newest, noted.get("seconds_trained", 0.0), contents["meta"].get("iter", 0))
-
-
-def finished(training: Training, found: Reached) -> bool:
-    """Whether the time of a stage is up, or all its iterations are done."""
-    out_of_time = training.seconds is not None and found.seconds >= training.seconds
-    return out_of_time or found.iterations >= most_iterations(training)
-
-
-def most_iterations(training: Training) -> int:
-    """How many iterations the config of a stage allows.
-
-    Raises:
-        ConfigError: one of its settings is of nothing that there is.
-    """
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
-    given = parser.parse_args(["--cfg-options", *training.settings]).cfg_options
-    return int(checking.read(training.config, given).train_cfg.max_iters)
 
 
 def _json(path: Path) -> Any:

@@ -33,7 +33,8 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(TOOL.parent))
     # Anew: where the configs are is seen from the folder that it is imported in.
-    monkeypatch.delitem(sys.modules, TOOL.stem, raising=False)
+    for name in (TOOL.stem, "stages"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module(TOOL.stem)
 
 
@@ -108,7 +109,7 @@ def save(folder: Path, seconds: float) -> None:
 @pytest.fixture
 def pretended(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Pretended:
     made = Pretended()
-    monkeypatch.setattr(tool.subprocess, "run", made)
+    monkeypatch.setattr(subprocess, "run", made)
     return made
 
 
@@ -281,12 +282,12 @@ def test_in_full_with_what_is_as_small_as_it_gets(
         assert really([*command, "train_cfg.max_iters=2"]).returncode == 0
         return SimpleNamespace(returncode=-9)
 
-    monkeypatch.setattr(tool.subprocess, "run", killed)
+    monkeypatch.setattr(subprocess, "run", killed)
     status, told, complaint = run(*few, *PUBLISHING)
     assert (status, "train.py ended with exit code -9" in complaint) == (2, True), told + complaint
     assert f"vision_encoder starts from {WORK}/encoder/iter_4.pth" in told + complaint
     assert f"Loaded {WORK}/encoder/iter_4.pth" in told + complaint
-    monkeypatch.setattr(tool.subprocess, "run", really)
+    monkeypatch.setattr(subprocess, "run", really)
     status, told, complaint = run(*few, *PUBLISHING)
     assert status == 0, told + complaint
     assert "yardstick: goes on after 2 iterations" in told
