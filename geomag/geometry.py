@@ -1,7 +1,7 @@
 """Scene pixels: the pyramid of views, what may be looked at next, and the way between frames.
 
 The pyramid depends on the scene alone, so that looks can be shared between prompts. Above native
-resolution there is a rung every `ZOOM` times, up to a `ZOOM`th of the overview's; on each rung a
+resolution there is a rung every `ZOOM` times, up to half of the overview's; on each rung a
 grid starts at the top left corner, so a view's children tile it exactly.
 
 "Scene" frames count scene pixels, "canvas" frames count pixels of the square a view is read onto.
@@ -10,7 +10,7 @@ grid starts at the top left corner, so a view's children tile it exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -31,15 +31,15 @@ def overview(scene: Size, side: int) -> View:
 def rungs(scene: Size, side: int) -> tuple[int, ...]:
     """Scene pixels per view pixel below the overview, coarse to fine: (..., 16, 4, 1).
 
-    Empty where the overview is native already. For a longer side of at least four overview sides,
-    all views above native together show at most 7.5 % as many pixels as the native tiles (up to
-    13 % with the padding of odd shapes).
+    Empty where the overview is native already. The first rung is at least twice as close as the
+    overview. For a longer side of at least four overview sides, all views above native together
+    show at most 8 % as many pixels as the native tiles (up to 13 % with the padding of odd shapes).
     """
     ratio = max(scene.height, scene.width) / side
     if ratio <= 1:
         return ()
     scales = [1]
-    while scales[-1] * ZOOM <= ratio / ZOOM:
+    while scales[-1] * ZOOM <= ratio / 2:
         scales.append(scales[-1] * ZOOM)
     return tuple(reversed(scales))
 
@@ -98,12 +98,16 @@ def candidates(looks: Sequence[Look], plan: Plan, info: SceneInfo) -> list[View]
 
 
 def relevance_of(
-    views: Sequence[View], looks: Sequence[Look], relevance: Sequence[Tensor | None]
+    views: Sequence[View],
+    looks: Sequence[Look],
+    relevance: Sequence[Tensor | None],
+    measure: Callable[[Tensor], Tensor] = torch.max,
 ) -> list[float | None]:
     """The highest relevance found under each view, in the finest look that holds the whole view.
 
     None where that look has no opinion or no look holds it. `relevance[i]` is `[h', w']` over the
-    canvas of `looks[i]`.
+    canvas of `looks[i]`. `measure` sums up the part under a view: `torch.mean` tells how much there
+    is, not how likely there is any.
     """
     order = sorted(range(len(looks)), key=lambda index: looks[index].view.scale)
     boxes = np.array([_corners(looks[index].view.box) for index in order])
@@ -116,7 +120,9 @@ def relevance_of(
             continue
         index = order[int(holds.argmax())]
         opinion = relevance[index]
-        result.append(None if opinion is None else float(_part(opinion, looks[index], view).max()))
+        result.append(
+            None if opinion is None else float(measure(_part(opinion, looks[index], view)))
+        )
     return result
 
 

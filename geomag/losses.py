@@ -27,6 +27,10 @@ TOKENS = {Level.IMAGE: 64, Level.REGION: 128, Level.PIXEL: 160}
 """Visual tokens a task is worth."""
 SCORE_WEIGHT = 0.2
 DICE_SMOOTHING = 1.0
+LEAST = 1 / 8
+"""Cross entropy is shared out among the pixels that are marked or should be, at least this part of
+those that count. Shared out among all of them, a ship that should not be marked would cost nothing
+beside a track field's outline, and Dice no longer moves what is certain already."""
 
 
 def outline(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -38,12 +42,13 @@ def outline(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """
     logits, valid = logits.float(), valid.float()
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * valid
-    inside = valid.sum((1, 2)).clamp_min(1)
     probability = logits.sigmoid() * valid
     hit = (probability * target).sum((1, 2))
     wanted = (target * valid).sum((1, 2))
-    dice = 1 - (2 * hit + DICE_SMOOTHING) / (probability.sum((1, 2)) + wanted + DICE_SMOOTHING)
-    return entropy.sum((1, 2)) / inside + dice * (wanted > 0)
+    marked = probability.sum((1, 2)) + wanted
+    dice = 1 - (2 * hit + DICE_SMOOTHING) / (marked + DICE_SMOOTHING)
+    shared = torch.maximum(marked.detach(), valid.sum((1, 2)).clamp_min(1) * LEAST)
+    return entropy.sum((1, 2)) / shared + dice * (wanted > 0)
 
 
 def mask(masks: LookMasks, targets: MaskTargets, look: Look) -> Tensor:

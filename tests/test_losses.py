@@ -40,8 +40,24 @@ def test_outline_is_cross_entropy_plus_dice_over_valid_pixels() -> None:
     valid = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).expand(2, 2, 2)
     entropy = math.log(2)
     dice = 1 - (2 * 0.5 + 1) / (1.0 + 1.0 + 1)
-    expected = torch.tensor([entropy + dice, entropy])
+    # What is marked or should be is two pixels in the first row, and one in the second.
+    expected = torch.tensor([2 * entropy / 2 + dice, 2 * entropy / 1])
     torch.testing.assert_close(losses.outline(logits, target, valid), expected)
+
+
+@pytest.mark.parametrize("side", [2, 4, 16])
+def test_the_smallest_false_mark_is_as_wrong_as_the_largest(side: int) -> None:
+    """Marked with certainty, beside a target of the same size that is marked too."""
+    target = torch.zeros(1, 64, 64)
+    target[0, :side, :side] = 1
+    logits = torch.full((1, 64, 64), -20.0)
+    logits[0, :side, :side] = logits[0, -side:, -side:] = 6
+    logits.requires_grad_()
+    losses.outline(logits, target, torch.ones(1, 64, 64)).sum().backward()
+    assert logits.grad is not None
+    shared = max(3 * side**2, 64 * 64 * losses.LEAST)
+    found = float(logits.grad[0, -side:, -side:].sum())
+    assert found == pytest.approx(side**2 / shared, rel=0.02)
 
 
 def test_a_mask_is_compared_with_the_union_of_what_its_query_means() -> None:

@@ -227,4 +227,5 @@ def _many(tokens: VisualTokens, count: int) -> VisualTokens:
         cells=tokens.cells[rows],
         features=tokens.features[rows],
         positions=tokens.positions[rows],
+        relevance=tokens.relevance[rows],
     )

@@ -23,8 +23,9 @@ class Cropper(nn.Module):
     """The prompt turns channels of the fused features up and down; what is left is relevance.
 
     Maps have a stride of 8, or the finest there is above it: small things survive, and a further
-    prompt about known looks costs little. A view whose relevance is below `threshold` is not
-    worth a closer look; one that nothing is known about is, after all others.
+    prompt about known looks costs little. Views that should be fullest of the target come first.
+    One whose relevance is nowhere `threshold` is not worth a closer look; one that nothing is known
+    about is, after all others.
     """
 
     def __init__(
@@ -65,11 +66,12 @@ class Cropper(nn.Module):
         plan: Plan,
     ) -> Sequence[View]:
         known = [None if opinion is None else opinion.detach() for opinion in relevance]
-        values = geometry.relevance_of(candidates, looks, known)
+        highest = geometry.relevance_of(candidates, looks, known)
+        mean = geometry.relevance_of(candidates, looks, known, torch.mean)
         worth = [
-            (value is None, 0.0 if value is None else -value, place)
-            for place, value in enumerate(values)
-            if value is None or value >= self.threshold
+            (share is None, 0.0 if share is None else -share, place)
+            for place, (likely, share) in enumerate(zip(highest, mean, strict=True))
+            if likely is None or likely >= self.threshold
         ]
         return [candidates[place] for _, _, place in sorted(worth)]
 

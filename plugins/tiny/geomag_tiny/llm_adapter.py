@@ -2,6 +2,9 @@
 
 A sequence is prompt, visual tokens, `<model>`, answer. The prompt comes first, so that attention
 over the visual tokens already knows what is asked.
+
+A query is what the language model says at `[SEG]` plus the sum of what the words of the prompt
+mean: a small language model takes far longer to learn to hand on "at the top left" than to answer.
 """
 
 from __future__ import annotations
@@ -62,7 +65,9 @@ class LLMAdapter(nn.Module):
             )
         )
         self.visual = VisualEmbedding(visual_dims[-1], hidden_size)
-        self.query = nn.Linear(hidden_size, query_dim)
+        # Normed, or what the language model says would drown what the words mean.
+        self.said = nn.Sequential(nn.Linear(hidden_size, query_dim), nn.LayerNorm(query_dim))
+        self.asked = nn.Linear(hidden_size, query_dim, bias=False)
 
     def read(self, conversations: Sequence[Conversation]) -> list[Prompt]:
         """Token embeddings with the positions counted from the start of the last turn."""
@@ -94,12 +99,13 @@ class LLMAdapter(nn.Module):
             for head, reply in zip(heads, replies, strict=True)
         ]
         losses, queries = [], []
-        for row, head, reply in zip(self._hidden(whole), heads, replies, strict=True):
+        hidden, asked = self._hidden(whole), self._asked(prompts)
+        for row, head, reply, meant in zip(hidden, heads, replies, asked, strict=True):
             # The last of the head, <model>, predicts the first token of the answer.
-            said = row[len(head) - 1 : len(head) + len(reply)]
+            states = row[len(head) - 1 : len(head) + len(reply)]
             targets = self._ids([*reply, self.vocabulary.end])
-            losses.append(F.cross_entropy(F.linear(said, self._table).float(), targets))
-            queries.append(self.query(said[1:][targets[:-1] == self.vocabulary.seg]))
+            losses.append(F.cross_entropy(F.linear(states, self._table).float(), targets))
+            queries.append(self.said(states[1:][targets[:-1] == self.vocabulary.seg]) + meant)
         return Lesson(torch.stack(losses), queries)
 
     @torch.no_grad()
@@ -124,7 +130,7 @@ class LLMAdapter(nn.Module):
                 ids.pop()
                 break
             inputs = self._embedded(ids[-1:])
-        return self._reading(ids, states, head, tokens)
+        return self._reading(ids, states, head, tokens, self._asked([prompt])[0])
 
     def get_extra_state(self) -> Tensor:
         """Which vocabulary the embeddings are of: shapes alone would not tell."""
@@ -147,6 +153,7 @@ class LLMAdapter(nn.Module):
         states: list[Tensor],
         head: Tensor,
         tokens: Sequence[VisualTokens],
+        asked: Tensor,
     ) -> Reading:
         canvases, first = _canvases(tokens), _first(tokens)
         text, boxes = self.vocabulary.parse(ids, canvases, first)
@@ -156,7 +163,7 @@ class LLMAdapter(nn.Module):
             # Said in other tokens than the text is read back in: the queries are those of reading.
             hidden = self._hidden([torch.cat([head, self._embedded(spelled)])])[0][len(head) :]
         chosen = self._ids(spelled) == self.vocabulary.seg
-        return Reading(text, self.query(hidden[chosen]), tuple(boxes))
+        return Reading(text, self.said(hidden[chosen]) + asked, tuple(boxes))
 
     def _next(
         self, state: Tensor, ids: Sequence[int], tokens: Sequence[VisualTokens], room: int
@@ -194,6 +201,12 @@ class LLMAdapter(nn.Module):
         padded = nn.utils.rnn.pad_sequence(list(sequences), batch_first=True)
         states = self.language(inputs_embeds=padded, use_cache=False).last_hidden_state
         return [row[: len(one)] for row, one in zip(states, sequences, strict=True)]
+
+    def _asked(self, prompts: Sequence[Prompt]) -> Tensor:
+        """What the words of each prompt mean, each by itself, `[B, D]`."""
+        bags = torch.stack([prompt.embedding.sum(0) for prompt in prompts])
+        meant: Tensor = self.asked(bags.to(self._table.dtype))
+        return meant
 
     @property
     def _table(self) -> Tensor:

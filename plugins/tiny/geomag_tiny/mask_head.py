@@ -2,7 +2,8 @@
 
 After CondInst (Tian et al. 2020): dynamic 1 x 1 convolutions over shared features say what a cell
 shows. Two curves of the query, over the rows and the columns of the scene, say where its target may
-lie ("at the top left"). A cell is marked where all three agree.
+lie ("at the top left"). A cell is marked where all three agree. A thing lies at one place, whatever
+borders it crosses: cells that hang together are judged by what the curves say of them on average.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,10 +26,16 @@ RARE = -3.0
 OUTSIDE = -20.0
 """The logit where there is no data."""
 OPEN = 4.0
-"""The logit of a place, whatever it is, before anything is learnt."""
+"""The logit of the best place, and of every place before anything is learnt. Curves that could rise
+and fall as a whole would do what contents do better, and never learn to tell places apart."""
 _WAVES = 3
-_CURVE = 2 + 2 * _WAVES
-"""Numbers that make a curve: its height, its slope, and waves."""
+_CURVE = 1 + 2 * _WAVES
+"""Numbers that make a curve: its slope, and waves."""
+_STEEP = 4.0
+"""Curves are so many times what their layer says: few prompts of a step name a place, and so they
+would be learnt last."""
+_SAMPLES = 33
+"""Places a curve is sampled at to find its highest."""
 _LEAK = 0.1
 """A query whose cells all fell silent would never learn again."""
 _TOPS = (1, 8, 32)
@@ -51,18 +60,20 @@ class MaskHead(nn.Module):
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         inputs = width + 1
         self.weights = hidden * (inputs + 2) + 1
-        last = nn.Linear(192, self.weights + 2 * _CURVE)
+        last = nn.Linear(192, self.weights)
         self.kernels = nn.Sequential(
             nn.LayerNorm(query_dim), nn.Linear(query_dim, 192), nn.GELU(), last
         )
+        # Straight from the query: words that say where keep their meaning whatever else is said.
+        self.curves = nn.Linear(query_dim, 2 * _CURVE)
         self.presence = nn.Linear(len(_TOPS) + query_dim, 1)
         with torch.no_grad():
             last.weight.mul_(0.3)
             # Every query starts from the same random network, as a layer of its own would.
-            last.bias[: self.weights].normal_(std=inputs**-0.5)
-            last.bias[self.weights - 1] = RARE
-            last.bias[self.weights :] = 0
-            last.bias[self.weights :: _CURVE] = OPEN
+            last.bias.normal_(std=inputs**-0.5)
+            last.bias[-1] = RARE
+            self.curves.weight.zero_()
+            self.curves.bias.zero_()
             self.presence.weight.zero_()
             self.presence.weight[0, 1] = 1.0
             self.presence.bias.fill_(1.0)
@@ -86,11 +97,11 @@ class MaskHead(nn.Module):
             empty = seen.new_zeros(len(looks), 0, *seen.shape[-2:])
             return [_masks(logits, logits.new_zeros(0)) for logits in empty]
         cells = torch.cat([self._fused(looks, seen), _scales(looks, seen)], dim=1)
-        weights, curves = self.kernels(query).split([self.weights, 2 * _CURVE], dim=2)
-        content = _run(weights, cells, self.hidden)
+        content = _run(self.kernels(query), cells, self.hidden).masked_fill(seen == 0, OUTSIDE)
         # Logits of "and": the lowest of them decides, and each of them learns where it does.
-        logits = -torch.logaddexp(-content, -_allowed(curves, looks, seen))
-        logits = logits.masked_fill(seen == 0, OUTSIDE)
+        places = _allowed(self.curves(query), looks, seen)
+        vertical, horizontal = (_together(one, content) for one in places)
+        logits = -torch.logaddexp(-content, torch.logaddexp(-vertical, -horizontal))
         score = self._score(logits, query)
         return [_masks(*pair) for pair in zip(logits, score, strict=True)]
 
@@ -136,8 +147,8 @@ def _scales(looks: Sequence[Look], like: Tensor) -> Tensor:
     return scales[:, None, None, None].expand(-1, 1, *like.shape[-2:])
 
 
-def _allowed(curves: Tensor, looks: Sequence[Look], like: Tensor) -> Tensor:
-    """`[N, K, 2 curves]` to the logit of each place, `[N, K, h, w]`."""
+def _allowed(curves: Tensor, looks: Sequence[Look], like: Tensor) -> tuple[Tensor, Tensor]:
+    """`[N, K, 2 curves]` to the logits of the rows and of the columns, `[N, K, h, w]` each."""
     height, width = like.shape[-2:]
     rows, columns = [], []
     for look in looks:
@@ -146,10 +157,39 @@ def _allowed(curves: Tensor, looks: Sequence[Look], like: Tensor) -> Tensor:
         across = look.pixels.shape[-1] / width * box.width / size.width
         rows.append(((torch.arange(height) + 0.5) * down + box.top) / scene.height)
         columns.append(((torch.arange(width) + 0.5) * across + box.left) / scene.width)
-    along_rows, along_columns = curves.split(_CURVE, dim=2)
-    vertical = along_rows @ _basis(torch.stack(rows)).to(like)  # [N, K, h]
-    horizontal = along_columns @ _basis(torch.stack(columns)).to(like)
-    return -torch.logaddexp(-vertical[..., None], -horizontal[..., None, :])
+    along_rows, along_columns = (_STEEP * curves).split(_CURVE, dim=2)
+    vertical = _drawn(along_rows, torch.stack(rows))
+    horizontal = _drawn(along_columns, torch.stack(columns))
+    grid = (-1, -1, height, width)
+    return vertical[..., None].expand(grid), horizontal[..., None, :].expand(grid)
+
+
+def _together(allowed: Tensor, content: Tensor) -> Tensor:
+    """`allowed [N, K, h, w]` averaged over each connected region of what is shown."""
+    region, count = _regions(content)
+    sums = allowed.new_zeros(count).index_add(0, region, allowed.flatten())
+    cells = torch.bincount(region, minlength=count)
+    mean = (sums / cells)[region].view_as(allowed)
+    return torch.where(content > 0, mean, allowed)
+
+
+def _regions(content: Tensor) -> tuple[Tensor, int]:
+    """A number for each cell, `[N K h w]`, the same within a region, and how many there are."""
+    shown = (content.detach() > 0).flatten(0, 1).byte().cpu().numpy()
+    numbers, count = [], 0
+    for one in shown:
+        # Regions that meet only at a corner are two.
+        found, region = cv2.connectedComponents(one, connectivity=4)
+        numbers.append(region + count)
+        count += found
+    return torch.from_numpy(np.stack(numbers)).flatten().to(content.device), count
+
+
+def _drawn(curves: Tensor, places: Tensor) -> Tensor:
+    """Curves `[N, K, curve]` at places `[N, L]`, `[N, K, L]`, none above `OPEN` in the scene."""
+    everywhere = torch.linspace(0, 1, _SAMPLES)[None]
+    highest = (curves @ _basis(everywhere).to(curves)).amax(2, keepdim=True)
+    return OPEN - highest + curves @ _basis(places).to(curves)
 
 
 def _basis(places: Tensor) -> Tensor:
@@ -158,5 +198,4 @@ def _basis(places: Tensor) -> Tensor:
     Half waves, a whole one and three halves: enough to tell thirds of a side apart.
     """
     angles = math.pi * places[:, None] * torch.arange(1, _WAVES + 1)[:, None]
-    ones = torch.ones_like(places)[:, None]
-    return torch.cat([ones, 2 * places[:, None] - 1, angles.sin(), angles.cos()], dim=1)
+    return torch.cat([2 * places[:, None] - 1, angles.sin(), angles.cos()], dim=1)
