@@ -6,6 +6,7 @@ checkpoints, torch archives of which only tensors and plain values are accepted.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import tempfile
@@ -24,14 +25,16 @@ from .errors import CheckpointError, OutputError
 
 WRAPPERS = ("module.", "model.")
 """Prefixes that training puts before the names of the model's own tensors."""
+CHECKSUM = "sha256"
+"""Under this name, the metadata of safetensors hold a checksum of their tensors."""
 _LISTED = 3
 
 
 def read(path: str | Path) -> dict[str, Any]:
     """The contents of a file of weights: `state_dict`, `meta`, and what training adds to resume.
 
-    Nothing is unpickled but tensors and plain values, and every part of an archive has to match its
-    checksum: torch itself reads over a flipped bit.
+    Nothing is unpickled but tensors and plain values, and all has to match its checksum where there
+    is one: torch and safetensors themselves read over a flipped bit.
 
     Raises:
         CheckpointError: there is no such file, it is damaged, or it holds code.
@@ -87,7 +90,9 @@ def unwrapped(contents: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes tensors and text as safetensors; tensors that share their memory are stored once.
+    """Writes tensors and text as safetensors, with a checksum that `read` compares.
+
+    Tensors that share their memory are stored once.
 
     Raises:
         OutputError: the file cannot be written.
@@ -102,6 +107,7 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
             kept[key] = tensor.contiguous()
         else:
             aliases[key] = first
+    metadata = {**metadata, CHECKSUM: _checksum(kept)}
     taken = sorted(aliases.keys() & metadata.keys())
     if taken:
         raise OutputError(f"{path}: the metadata names {taken[0]!r}, as a tensor does")
@@ -176,10 +182,25 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error
+    if metadata.pop(CHECKSUM, None) not in (None, _checksum(state)):
+        raise CheckpointError(
+            f"checkpoint {path} is damaged: its tensors do not match their checksum; get it again"
+        )
     aliases = [key for key, first in metadata.items() if first in state and key not in state]
     state |= {key: state[metadata[key]] for key in aliases}
     meta = {key: value for key, value in metadata.items() if key not in aliases}
     return {"state_dict": state, "meta": meta}
+
+
+def _checksum(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and bytes, whatever the order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(
+            state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        )
+    return digest.hexdigest()
 
 
 def _read_archive(path: Path) -> dict[str, Any]:

@@ -180,11 +180,14 @@ def test_checkpoints_that_cannot_be_used(shell: Result) -> None:
     Path("empty.safetensors").touch()
     Path("words.pth").write_text("weights")
     weights.save("another.safetensors", {"stem.weight": torch.zeros(3)}, {})
+    whole = Path("another.safetensors").read_bytes()  # the tensors come last
+    Path("flipped.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     torch.save({"state_dict": {"stem.weight": torch.zeros(3)}}, "another.pth")
     for name, words in {
         "lost.safetensors": "does not exist",
         "short.safetensors": "damaged",
         "empty.safetensors": "damaged",
+        "flipped.safetensors": "do not match their checksum",
         "words.pth": "damaged",
         "another.safetensors": "of another model",
         "another.pth": "of another model",

@@ -1,25 +1,19 @@
 """Asks about an image, or about a drawn scene: python tools/demo.py [--scene FILE] [--prompt TEXT]
 
-Uses the weights that plugins/tiny ships. Where it ships none, it trains some on drawn scenes first,
-says so, and keeps them beside the results for the next time.
+Uses the weights that plugins/tiny ships.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from geomag import Predictor
     from geomag.answer import Answer
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "configs" / "tiny_demo.py"
 # Scenes of seeds 0 and 1 are for training and testing.
 SEED, NUMBER = 2, 0
 SIDE = 720
@@ -28,27 +22,12 @@ SIDE = 720
 def main() -> int:
     """Answers, and prints what was asked, what came of it, and where it lies."""
     options = _parser().parse_args()
+    from geomag import Predictor
     from geomag.errors import GeoMagError
-    from geomag.scenes import open_scene
 
     try:
         file = options.scene or draw_scene(options.out)
-        scene = open_scene(file)
-        kept = options.out / "weights.safetensors"
-        weights, max_views = shipped_weights(), None
-        if weights is None:
-            weights, max_views = kept, math.inf
-            print("plugins/tiny ships no weights yet. This model learns from drawn scenes alone,")
-            if kept.exists():
-                print(f"did so in an earlier demo ({kept}; remove it to train anew)")
-            else:
-                print(f"now, for {options.seconds} seconds on this machine")
-                failed = train(options.out / "training", options.seconds, kept)
-                if failed:
-                    return failed
-            print("and answers accordingly: enough to see every part at work, no more.")
-            print("Where to look is the last thing learnt, so this one looks everywhere.\n")
-        answer = load(weights).open(scene).ask(options.prompt, max_views=max_views)
+        answer = Predictor.default().open(file).ask(options.prompt)
         lines = [f"scene   {file}", *report(answer)]
         lines += [f"wrote   {path}" for path in save(answer, options.out)]
         print("\n".join(lines))
@@ -66,42 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scene", type=Path, help="an image of yours (a drawn scene)")
     parser.add_argument("--prompt", default="every airplane", help="(every airplane)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="(out/demo)")
-    parser.add_argument(
-        "--seconds", type=int, default=120, help="to train, where no weights are shipped (120)"
-    )
     return parser
-
-
-def shipped_weights() -> Path | None:
-    """The weights inside plugins/tiny, where it has some."""
-    from geomag import inference, plugins
-
-    plugin, component = plugins.lookup("model", inference.DEFAULT_MODEL)
-    found: Path | None = plugins.load(component, plugin)()["weights"]
-    return found
-
-
-def train(folder: Path, seconds: int, kept: Path) -> int:
-    """Trains on drawn scenes and keeps the weights; returns 0, or the exit code of what failed.
-
-    A training that was stopped goes on.
-    """
-    from geomag import weights
-
-    settings = [f"custom_hooks.0.seconds={seconds}", "log_level=WARNING"]
-    training = [sys.executable, ROOT / "tools" / "train.py", CONFIG, "--work-dir", folder]
-    code = subprocess.run([*training, "--resume", "--cfg-options", *settings]).returncode
-    newest = None if code else weights.newest(folder, lambda message: None)
-    if newest is not None:
-        weights.save(kept, weights.unwrapped(weights.read(newest)), {})
-    return code
-
-
-def load(weights: Path) -> Predictor:
-    """The model with these weights."""
-    from geomag import Predictor
-
-    return Predictor.from_config(CONFIG, weights)
 
 
 def draw_scene(folder: Path) -> Path:

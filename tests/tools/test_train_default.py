@@ -138,7 +138,7 @@ def test_all_stages_in_order_and_none_of_them_twice(run: Run, pretended: Pretend
     assert settings_of(yardstick) == [
         few,
         "train_cfg.max_iters=20000",
-        "optim_wrapper.optimizer.lr=0.0003",
+        "optim_wrapper.optimizer.lr=0.0005",
         "custom_hooks.0.seconds=None",
         f"load_from={WORK}/encoder/iter_20000.pth",
     ]
