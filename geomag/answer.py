@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from typing import Any
 from . import __version__
 from .contracts import Scene
 from .errors import OutputError
+from .export import raster, vector
+from .export.features import Features, features, georeference_of
 from .export.shown import SeenView, Shown
 from .masks import SceneMask
+from .scenes.georeference import Georeference
 from .values import Box, Level
 from .weights import replacing
 
@@ -47,12 +50,14 @@ class Cost:
 class Answer:
     """The answer to one prompt, in pixels of the scene.
 
-    `shown` and `scene` are what it is made of; the properties are what people ask for.
+    `shown` and `scene` are what it is made of; the properties are what people ask for. `model` says
+    whose answer it is, name and version, where that is known.
     """
 
     shown: Shown
     scene: Scene
     cost: Cost
+    model: str = ""
 
     @property
     def prompt(self) -> str:
@@ -90,24 +95,35 @@ class Answer:
         return self.shown.views
 
     @property
+    def georeference(self) -> Georeference | None:
+        """Where the pixels of the scene lie on the ground, where it says so."""
+        return georeference_of(self.scene)
+
+    @property
     def refused(self) -> bool:
         """Whether a region was asked for and nothing in the scene was pointed at."""
         pointed = bool(self.boxes) or not all(mask.empty for mask in self.masks)
         return not pointed and self.level is not Level.IMAGE
 
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
-        """Writes what the ending asks for: `.json` everything, `.png` a picture, none a folder of
-        both. Files appear whole or not at all. Returns what was written.
+        """Writes what the ending asks for: `.json` everything, `.png` a picture, `.geojson` and
+        `.gpkg` outlines, `.tif` a mask, none a folder of the first two. Files appear whole or not
+        at all. Returns what was written.
 
         Raises:
-            OutputError: the ending is another one, or the place cannot be written to.
+            OutputError: the ending is another one, the place cannot be written to, or a package is
+                not installed.
         """
         path = Path(path)
         check_ending(path)
-        paths = [path] if path.suffix else [path / f"answer{ending}" for ending in WRITERS]
+        paths = [path] if path.suffix else [path / f"answer{ending}" for ending in ALONE]
         for file in paths:
+            ending = file.suffix.lower()
             with replacing(file) as temporary:
-                WRITERS[file.suffix.lower()](self, temporary)
+                if ending in ALONE:
+                    ALONE[ending](self, temporary)
+                else:
+                    TOGETHER[ending]([self], temporary)
         return paths
 
     def to_json(self) -> dict[str, Any]:
@@ -123,6 +139,7 @@ class Answer:
             },
             "prompt": self.prompt,
             "text": self.text,
+            "model": self.model,
             "level": str(self.level),
             "refused": self.refused,
             "masks": [_mask(mask) for mask in self.masks],
@@ -139,16 +156,39 @@ class Answer:
         }
 
 
+def save_all(answers: Sequence[Answer], path: str | os.PathLike[str]) -> Path:
+    """Writes several answers to one file: `.json` a list of them, `.geojson` and `.gpkg` the
+    outlines of all, `.tif` a band for each. The file appears whole or not at all.
+
+    Raises:
+        OutputError: the ending is another one, there is no answer, they do not go together, the
+            place cannot be written to, or a package is not installed.
+    """
+    path = Path(path)
+    writer = TOGETHER.get(path.suffix.lower())
+    if writer is None:
+        raise OutputError(
+            f"{path}: expected {', '.join(TOGETHER)} for several answers in one file; save each by "
+            "itself in other forms"
+        )
+    if not answers:
+        raise OutputError(f"{path}: there is no answer to write; ask something first")
+    with replacing(path) as temporary:
+        writer(answers, temporary)
+    return path
+
+
 def check_ending(path: Path) -> None:
     """Lets pass what `Answer.save` can write.
 
     Raises:
         OutputError: it has another ending.
     """
-    if path.suffix and path.suffix.lower() not in WRITERS:
+    known = ALONE | TOGETHER
+    if path.suffix and path.suffix.lower() not in known:
         raise OutputError(
-            f"{path}: {path.suffix} is not written; expected {', '.join(WRITERS)}, or no ending "
-            "for a folder with all of them"
+            f"{path}: {path.suffix} is not written; expected {', '.join(known)}, or no ending for "
+            f"a folder with {' and '.join(ALONE)}"
         )
 
 
@@ -168,7 +208,15 @@ def _edges(box: Box) -> list[float]:
 
 
 def _write_json(answer: Answer, path: Path) -> None:
-    path.write_text(json.dumps(answer.to_json(), indent=1) + "\n", encoding="utf-8")
+    _dump(answer.to_json(), path)
+
+
+def _write_list(answers: Sequence[Answer], path: Path) -> None:
+    _dump([answer.to_json() for answer in answers], path)
+
+
+def _dump(values: object, path: Path) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_picture(answer: Answer, path: Path) -> None:
@@ -179,7 +227,37 @@ def _write_picture(answer: Answer, path: Path) -> None:
     Image.fromarray(draw(answer.scene, answer.shown)).save(path, format="PNG")
 
 
-WRITERS: Mapping[str, Callable[[Answer, Path], None]] = {
-    ".json": _write_json,
-    ".png": _write_picture,
+def _write_geojson(answers: Sequence[Answer], path: Path) -> None:
+    vector.write_geojson(path, _features(answers))
+
+
+def _write_geopackage(answers: Sequence[Answer], path: Path) -> None:
+    vector.write_geopackage(path, _features(answers))
+
+
+def _features(answers: Sequence[Answer]) -> list[Features]:
+    return [features(answer.scene, answer.shown, answer.model) for answer in answers]
+
+
+def _write_masks(answers: Sequence[Answer], path: Path) -> None:
+    size, georeference = answers[0].scene.info.size, answers[0].georeference
+    for answer in answers[1:]:
+        if (answer.scene.info.size, answer.georeference) != (size, georeference):
+            raise OutputError(
+                f"{answer.scene.info.name} and {answers[0].scene.info.name} cover different "
+                "ground, and the bands of a .tif file one and the same; save each by itself"
+            )
+    bands = [raster.Band(answer.prompt, answer.masks) for answer in answers]
+    raster.write_masks(path, georeference, size, bands)
+
+
+ALONE: dict[str, Callable[[Answer, Path], None]] = {".json": _write_json, ".png": _write_picture}
+"""How one answer is written; without an ending, in all of these ways."""
+TOGETHER: dict[str, Callable[[Sequence[Answer], Path], None]] = {
+    ".json": _write_list,
+    ".geojson": _write_geojson,
+    ".gpkg": _write_geopackage,
+    ".tif": _write_masks,
+    ".tiff": _write_masks,
 }
+"""How several answers are written to one file."""

@@ -47,6 +47,7 @@ def assemble(
             query=group[0].query if queries is None else place,
             score=max((part.score for part in group if part in visible), default=0.0),
             threshold=threshold,
+            instance=queries is None,
         )
         for place, group in enumerate(groups)
     ]

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from . import __version__, plugins, predict_command
+from . import __version__, doctor_command, plugins, predict_command
 from .errors import GeoMagError
 from .hookspecs import ENTRY_POINT_GROUP
 
@@ -42,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.set_defaults(command=predict_command.run)
     listing = commands.add_parser("plugins", help="list what is installed, and what cannot be used")
     listing.set_defaults(command=_plugins)
+    doctor = commands.add_parser(
+        "doctor", help="say what is installed, what is wrong, and the cure"
+    )
+    doctor.set_defaults(command=doctor_command.run)
     return parser
 
 

@@ -27,7 +27,7 @@ class Predictor:
     """A model that is ready to be asked about scenes.
 
     A pixel belongs to a mask where its probability lies above `threshold`. The model is moved to
-    `device` and `dtype`, where given, and is in evaluation mode from then on.
+    `device` and `dtype`, where given, and is in evaluation mode from then on. Answers say `name`.
 
     Raises:
         ConfigError: the device, the type or the threshold does not exist.
@@ -39,11 +39,13 @@ class Predictor:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         threshold: float = 0.5,
+        name: str = "",
     ) -> None:
         if not 0 <= threshold < 1:
             raise ConfigError(f"threshold {threshold}: expected a number from 0 up to below 1")
         self.model = model.to(_device(device), _dtype(dtype)).eval()
         self.threshold = threshold
+        self.name = name
 
     @classmethod
     def default(
@@ -62,11 +64,15 @@ class Predictor:
         embedded = plugins.load(component, plugin)()
         if embedded["weights"] is None:
             raise CheckpointError(
-                f"{DEFAULT_MODEL} ({plugin.package} {plugin.version}) comes without weights; train "
-                "some with tools/train.py and name them: Predictor.from_config(config, checkpoint) "
-                "or geomag predict --config ... --checkpoint ..."
+                f"{DEFAULT_MODEL} ({plugin.package} {plugin.version}) comes without weights; "
+                f"install it again (pip install --force-reinstall {plugin.package}), or name some "
+                "of your own: Predictor.from_config(config, checkpoint), or geomag predict "
+                "--config ... --checkpoint ..."
             )
-        return cls.from_config(embedded["config"], embedded["weights"], device, dtype, threshold)
+        config, file = embedded["config"], embedded["weights"]
+        predictor = cls.from_config(config, file, device, dtype, threshold)
+        predictor.name = f"{DEFAULT_MODEL} {plugin.version}"
+        return predictor
 
     @classmethod
     def from_config(
@@ -91,7 +97,7 @@ class Predictor:
         )  # first, because it fails sooner than a model is built
         model = GeoMag(**_arguments(config))
         weights.load(model, contents, Path(checkpoint))
-        return cls(model, device, dtype, threshold)
+        return cls(model, device, dtype, threshold, Path(checkpoint).name)
 
     def open(
         self,
@@ -108,7 +114,7 @@ class Predictor:
             SceneError: it cannot be read.
         """
         scene = source if isinstance(source, Scene) else open_scene(source, resolution)
-        return Session(self.model, scene, self.threshold, cache_bytes)
+        return Session(self.model, scene, self.threshold, cache_bytes, self.name)
 
 
 def _arguments(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> dict[str, Any]:

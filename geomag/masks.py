@@ -7,55 +7,32 @@ box, run lengths and outlines visit only the places where the mask is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import outline
 from .errors import OutputError
-from .outline import Ring, outline
+from .outline import Piece, Polygon, Window
 from .values import Box, Size, View
 
 Levels = NDArray[np.float32]
 
 _BLOCK = 1 << 22
 """Scene pixels painted at a time: what bounds the memory of every walk over a mask."""
+_CELL = 1 << 11
+"""The side of the square cells of `_BLOCK` pixels that outlines are traced by."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Whole scene pixels, half-open."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def height(self) -> int:
-        return max(self.bottom - self.top, 0)
-
-    @property
-    def width(self) -> int:
-        return max(self.right - self.left, 0)
-
-    def meet(self, other: Window) -> Window:
-        """What both cover; of no height or width where they do not meet."""
-        return Window(
-            max(self.left, other.left),
-            max(self.top, other.top),
-            min(self.right, other.right),
-            min(self.bottom, other.bottom),
-        )
-
-    def blocks(self) -> Iterator[Window]:
-        """The window in pieces of at most `_BLOCK` pixels, in raster order."""
-        columns = min(self.width, _BLOCK)
-        rows = max(_BLOCK // max(columns, 1), 1)
-        for top in range(self.top, self.bottom, rows):
-            for left in range(self.left, self.right, max(columns, 1)):
-                yield self.meet(Window(left, top, left + columns, top + rows))
+def blocks(window: Window) -> Iterator[Window]:
+    """A window in pieces of at most `_BLOCK` pixels, in raster order."""
+    columns = max(min(window.width, _BLOCK), 1)
+    rows = max(_BLOCK // columns, 1)
+    for top in range(window.top, window.bottom, rows):
+        for left in range(window.left, window.right, columns):
+            yield window.meet(Window(left, top, left + columns, top + rows))
 
 
 def window_of(box: Box) -> Window:
@@ -109,7 +86,8 @@ class SceneMask:
     """One mask over a scene of any size; the finest look wins wherever several saw it.
 
     `tiles` are ordered coarse to fine, and what no tile covers is outside. A pixel belongs to the
-    mask where its probability lies above `threshold`. `query` counts the `[SEG]`s of the answer.
+    mask where its probability lies above `threshold`. `query` counts the `[SEG]`s of the answer. An
+    `instance` is one thing, in however many parts; other masks show all there is.
     """
 
     size: Size
@@ -117,6 +95,7 @@ class SceneMask:
     query: int
     score: float
     threshold: float = 0.5
+    instance: bool = False
 
     @property
     def empty(self) -> bool:
@@ -146,7 +125,7 @@ class SceneMask:
         """The mask `[H, W]`, of the scene or of a box of it."""
         window = self._window(box)
         dense = np.zeros((window.height, window.width), dtype=bool)
-        for block, levels in self._painted(window):
+        for block, levels in self._painted(blocks(window)):
             dense[_inside(block, window)] = levels > self.threshold * 255
         return dense
 
@@ -154,7 +133,7 @@ class SceneMask:
         """The probability `[H, W]` in [0, 1], of the scene or of a box of it."""
         window = self._window(box)
         dense = np.zeros((window.height, window.width), dtype=np.float32)
-        for block, levels in self._painted(window):
+        for block, levels in self._painted(blocks(window)):
             dense[_inside(block, window)] = levels / 255
         return dense
 
@@ -179,22 +158,47 @@ class SceneMask:
         compressed = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
         return {"size": [height, width], "counts": compressed["counts"].decode("ascii")}
 
-    def to_polygons(self) -> list[list[Ring]]:
+    def to_polygons(self) -> list[Polygon]:
         """One polygon for each connected part: its outer ring, then its holes, `[x, y]` a point.
 
         Rings run along the edges of scene pixels and are not closed, so that a polygon has exactly
         the area of its pixels. Pixels that meet only at a corner are connected.
         """
-        box = self.box
-        return [] if box is None else outline(self.to_dense(box), int(box.left), int(box.top))
+        return outline.polygons(self.pieces(_CELL, margin=1))
+
+    def to_parts(self) -> list[list[Polygon]]:
+        """The same parts, each as polygons of which no ring touches itself, as maps need them."""
+        return outline.parts(self.pieces(_CELL, margin=1))
+
+    def pieces(self, side: int, margin: int = 0) -> Iterator[Piece]:
+        """The mask by the cells of a grid of `side` pixels, in raster order, as far as it may
+        reach. Windows, and the pixels `[H, W]` in them, go so many pixels beyond their cells."""
+        extents = [tile.extent(self.threshold) for tile in self.tiles]
+        extents = [extent for extent in extents if extent.height and extent.width]
+        if not extents:
+            return
+        lefts, tops, rights, bottoms = zip(*map(astuple, extents), strict=True)
+        reach = Window(min(lefts), min(tops), max(rights), max(bottoms))
+        cells = {
+            (row, column)
+            for extent in extents
+            for row in range(extent.top // side, (extent.bottom - 1) // side + 1)
+            for column in range(extent.left // side, (extent.right - 1) // side + 1)
+        }
+        windows = (
+            Window(column * side, row * side, (column + 1) * side, (row + 1) * side).meet(reach)
+            for row, column in sorted(cells)
+        )
+        for window, levels in self._painted(window.grown(margin) for window in windows):
+            yield window, levels > self.threshold * 255
 
     def _window(self, box: Box | None) -> Window:
         whole = Window(0, 0, self.size.width, self.size.height)
         return whole if box is None else window_of(box).meet(whole)
 
-    def _painted(self, window: Window) -> Iterator[tuple[Window, Levels]]:
+    def _painted(self, windows: Iterable[Window]) -> Iterator[tuple[Window, Levels]]:
         edges = self._edges()
-        for block in window.blocks():
+        for block in windows:
             levels = np.zeros((block.height, block.width), dtype=np.float32)
             for place in _meeting(edges, block):
                 self.tiles[place].paint(levels, block)
@@ -204,7 +208,7 @@ class SceneMask:
         """The mask in pieces that do not overlap, each from one tile; all else is outside."""
         edges = self._edges()
         for place, tile in enumerate(self.tiles):
-            for block in tile.extent(self.threshold).blocks():
+            for block in blocks(tile.extent(self.threshold)):
                 levels = np.zeros((block.height, block.width), dtype=np.float32)
                 tile.paint(levels, block)
                 for finer in _meeting(edges[place + 1 :], block):

@@ -13,7 +13,11 @@ ALL = "all"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Says what can be asked for."""
-    parser.add_argument("image", metavar="IMAGE", help="PNG, JPEG, WebP or TIFF file")
+    parser.add_argument(
+        "image",
+        metavar="IMAGE",
+        help="GeoTIFF, PNG, JPEG or WebP file, or a folder of GeoTIFFs that make one scene",
+    )
     parser.add_argument("prompt", metavar="PROMPT", help='a question, as in "every airplane"')
     parser.add_argument(
         "-o",
@@ -21,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         action="append",
         default=[],
-        help="where to write the answer: .json (everything), .png (picture), no ending for a "
-        "folder with both; may be given several times",
+        help="where to write the answer: .geojson, .gpkg (outlines), .tif (mask), .png (picture), "
+        ".json (everything), no ending for a folder with the last two; may be given several times",
     )
     parser.add_argument(
         "--max-views",

@@ -30,9 +30,11 @@ class Session:
         scene: Scene,
         threshold: float = 0.5,
         cache_bytes: int = CACHE_BYTES,
+        name: str = "",
     ) -> None:
         self.scene = scene
         self._model = model
+        self._name = name
         self._threshold = threshold
         self._looks = LookStore(cache_bytes)
 
@@ -84,7 +86,7 @@ class Session:
             tokens=findings.tokens,
             seconds=time.perf_counter() - began,
         )
-        return Answer(shown(findings), self.scene, cost)
+        return Answer(shown(findings), self.scene, cost, self._name)
 
 
 class LookStore(MutableMapping[View, Look]):

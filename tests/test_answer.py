@@ -110,8 +110,8 @@ def test_an_ending_chooses_the_form_and_none_a_folder_of_all(found: Answer, tmp_
 
 
 def test_other_endings_are_refused_with_the_list(found: Answer, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"\.geojson is not written; expected \.json, \.png"):
-        found.save(tmp_path / "answer.geojson")
+    with pytest.raises(OutputError, match=r"\.shp is not written; expected \.json, \.png"):
+        found.save(tmp_path / "answer.shp")
     assert not list(tmp_path.iterdir())
 
 

@@ -23,7 +23,7 @@ ORDER = (
     *("errors", "hookspecs", "values", "contracts", "geometry", "outline", "masks", "joining"),
     *("assembly", "tokens", "losses", "plugins", "promises", "registry", "weights", "learning"),
     *("model", "scenes", "data", "evaluation", "export", "answer", "session", "inference"),
-    *("engine", "testing", "predict_command", "cli"),
+    *("engine", "testing", "predict_command", "doctor_command", "cli"),
 )
 NEVER_IN_CORE = re.compile(r"geomag_\w+|transformers|peft|mmseg|mmdet|mmcv|torchvision")
 VAGUE = {"utils", "misc", "helpers", "common", "base", "core", "builder"}

@@ -1,1 +1,1 @@
-"""Answers as pictures, for people."""
+"""Answers as pictures, for people, and as polygons and rasters, for maps."""

@@ -44,7 +44,7 @@ class ArrayScene:
         Every view pixel is the mean of the valid pixels it covers; it is valid where at least half
         of it is. A window with a fractional border is read to the nearest whole pixel.
         """
-        window = _window(view)
+        window = nearest_window(view)
         part = self._array[window]
         size = (view.size.width, view.size.height)
         valid = None if self._valid is None else self._valid[window]
@@ -55,16 +55,48 @@ class ArrayScene:
             share: NDArray[np.float32] | None = None
         else:
             values = (part.astype(np.float32) - self._low) / (self._high - self._low)
-            seen, share = _averaged(values.clip(0, 1), valid, size)
-        if seen.ndim == 2:
-            seen = np.broadcast_to(seen[..., None], (*seen.shape, 3))
-        pixels = np.zeros((3, side, side), np.float32)
-        inside = np.zeros((side, side), np.bool_)
-        pixels[:, : view.size.height, : view.size.width] = seen.transpose(2, 0, 1)
-        inside[: view.size.height, : view.size.width] = True if share is None else share >= 0.5
-        if share is not None:
-            pixels *= inside
-        return Pixels(torch.from_numpy(pixels), torch.from_numpy(inside))
+            seen, share = averaged(values.clip(0, 1), valid, size)
+        return on_canvas(seen if seen.ndim == 3 else seen[..., None], share, side)
+
+
+def nearest_window(view: View) -> tuple[slice, slice]:
+    """The rows and columns of a view, to the nearest whole scene pixel, one at least."""
+    box, scene = view.box, view.scene
+    top = min(max(round(box.top), 0), scene.height - 1)
+    left = min(max(round(box.left), 0), scene.width - 1)
+    bottom = min(max(round(box.bottom), top + 1), scene.height)
+    right = min(max(round(box.right), left + 1), scene.width)
+    return slice(top, bottom), slice(left, right)
+
+
+def averaged(
+    values: NDArray[np.float32], valid: NDArray[np.bool_] | None, size: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """The mean of the valid values in each pixel, and the share of it that is valid."""
+    if valid is None:
+        return _resized(values, size), None
+    share = _resized(valid.astype(np.float32), size)
+    shaped = valid[..., None] if values.ndim == 3 else valid
+    sums = _resized(values * shaped, size)
+    whole = share[..., None] if values.ndim == 3 else share
+    return sums.reshape(whole.shape[:2] + values.shape[2:]) / np.maximum(whole, 1e-6), share
+
+
+def on_canvas(
+    seen: NDArray[np.floating[Any]], share: NDArray[np.floating[Any]] | None, side: int
+) -> Pixels:
+    """Values `[h, w, 1 | 3]` at the top left of a square canvas, valid where half of a pixel is.
+
+    `share [h, w]` is the part of each pixel that is valid, None for all of all.
+    """
+    height, width = seen.shape[:2]
+    pixels = np.zeros((3, side, side), np.float32)
+    inside = np.zeros((side, side), np.bool_)
+    pixels[:, :height, :width] = seen.transpose(2, 0, 1)
+    inside[:height, :width] = True if share is None else share >= 0.5
+    if share is not None:
+        pixels *= inside
+    return Pixels(torch.from_numpy(pixels), torch.from_numpy(inside))
 
 
 def _check(array: NDArray[Any], name: str) -> None:
@@ -127,15 +159,6 @@ def _range(array: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[float,
     return 0.0, 65535.0
 
 
-def _window(view: View) -> tuple[slice, slice]:
-    box, scene = view.box, view.scene
-    top = min(max(round(box.top), 0), scene.height - 1)
-    left = min(max(round(box.left), 0), scene.width - 1)
-    bottom = min(max(round(box.bottom), top + 1), scene.height)
-    right = min(max(round(box.right), left + 1), scene.width)
-    return slice(top, bottom), slice(left, right)
-
-
 def _resized(part: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """`part` at `size` (width, height): the mean over each pixel's area where it shrinks."""
     if (part.shape[1], part.shape[0]) == size:
@@ -145,16 +168,3 @@ def _resized(part: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         part, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
     return resized
-
-
-def _averaged(
-    values: NDArray[np.float32], valid: NDArray[np.bool_] | None, size: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """The mean of the valid values in each pixel, and the share of it that is valid."""
-    if valid is None:
-        return _resized(values, size), None
-    share = _resized(valid.astype(np.float32), size)
-    shaped = valid[..., None] if values.ndim == 3 else valid
-    sums = _resized(values * shaped, size)
-    whole = share[..., None] if sums.ndim == 3 else share
-    return sums / np.maximum(whole, 1e-6), share
