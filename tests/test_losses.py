@@ -51,7 +51,7 @@ def test_the_smallest_false_mark_is_as_wrong_as_the_largest(side: int) -> None:
     target = torch.zeros(1, 64, 64)
     target[0, :side, :side] = 1
     logits = torch.full((1, 64, 64), -20.0)
-    logits[0, :side, :side] = logits[0, -side:, -side:] = 6
+    logits[0, :side, :side] = logits[0, -side:, -side:] = 9
     logits.requires_grad_()
     losses.outline(logits, target, torch.ones(1, 64, 64)).sum().backward()
     assert logits.grad is not None

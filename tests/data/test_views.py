@@ -219,8 +219,8 @@ def asked(*places: int) -> Exchange:
 
 
 def test_views_show_targets_near_misses_and_other_places() -> None:
-    scene = Size(1000, 1000)
-    shapes = [square(300, 300, 20, scene), square(700, 100, 20, scene)]
+    scene = Size(500, 500)
+    shapes = [square(300, 300, 20, scene), square(100, 100, 20, scene)]
     shown: Counter[str] = Counter()
     for seed in range(200):
         views = draw_views(scene, 64, 2, shapes, [asked(0)], Random(seed))[1:]

@@ -100,7 +100,8 @@ def test_shares_of_tiles_are_rounded_and_never_nothing() -> None:
 
 def test_coarser_views_come_on_top_of_a_budget() -> None:
     assert enough(Size(4096, 4096), 256, 15) == 16 + 15
-    assert enough(Size(2048, 2048), 256, 16) == 16
+    assert enough(Size(2048, 2048), 256, 16) == 4 + 16
+    assert enough(Size(1536, 1536), 256, 9) == 9
     assert enough(Size(2048, 2048), 256, 0) == 0
 
 

@@ -54,7 +54,12 @@ class Louder(_Reading):
         return 2 * embedding
 
 
-@mutant(KIND, "check_works_as_promised", "check_prompt_is_embedded")
+@mutant(
+    KIND,
+    "check_works_as_promised",
+    "check_prompt_is_embedded",
+    "check_gradient_reaches_parameters",
+)
 class Endless(_Reading):
     def change(self, embedding: Tensor, text: str) -> Tensor:
         return embedding / 0 if text.startswith("Describe") else embedding
@@ -79,7 +84,7 @@ class EmbedsIntoVisualWidth(_Reading):
 @mutant(KIND, "check_prompt_is_detached")
 class AttachesPrompts(_Reading):
     def change(self, embedding: Tensor, text: str) -> Tensor:
-        return embedding * (1 + 0 * self.query.weight.sum())
+        return embedding * (1 + 0 * self.asked.weight.sum())
 
 
 @mutant(KIND, "check_conversations_do_not_mix")
@@ -110,6 +115,9 @@ class ForgetsHistoryWhenAnswering(LLMAdapter):
     def _prefixes(self, tokens: Tokens, prompts: Prompts) -> list[Tensor]:
         return super()._prefixes(tokens, [replace(item, turns=item.turns[-1:]) for item in prompts])
 
+    def _asked(self, prompts: Prompts) -> Tensor:
+        return super()._asked(self.read([item.turns[-1:] for item in prompts]))
+
 
 @mutant(KIND, "check_question_is_read", "check_history_is_read")
 class IgnoresTheQuestion(LLMAdapter):
@@ -119,6 +127,9 @@ class IgnoresTheQuestion(LLMAdapter):
             if len(tokens) == 2
             else (super()._prefixes(tokens, prompts))
         )
+
+    def _asked(self, prompts: Prompts) -> Tensor:
+        return super()._asked([prompts[0]] * 2 if len(prompts) == 2 else prompts)
 
 
 @mutant(KIND, "check_looks_are_seen")

@@ -76,7 +76,7 @@ class WholeLook(_Judging):
         return candidates
 
 
-@mutant(KIND, "check_relevance_is_a_map")
+@mutant(KIND, "check_relevance_is_a_map", "check_relevance_lies_where_it_was_seen")
 class SquashesMaps(_Judging):
     def change(self, opinion: Tensor, place: int) -> Tensor:
         return opinion[: len(opinion) // 2]

@@ -64,8 +64,8 @@ class WritesHalfBoxes(_Answering):
 class AsksTooEarly(LLMAdapter):
     """When it answers, a query is the state before `[SEG]` was the input."""
 
-    def _reading(self, ids: list[int], states: list[Tensor], head: Tensor, canvases: Any) -> Any:
-        return super()._reading(ids, [head[-1], *states[:-1]][: len(states)], head, canvases)
+    def _reading(self, ids: list[int], states: list[Tensor], head: Tensor, *more: Any) -> Any:
+        return super()._reading(ids, [head[-1], *states[:-1]][: len(states)], head, *more)
 
 
 @mutant(KIND, "check_max_new_tokens_is_kept")
@@ -97,8 +97,8 @@ class Drifts(_Answering):
     """Every answer leaves something behind for the next."""
 
     def change(self, reading: Reading) -> Reading:
-        self.said = getattr(self, "said", 0) + 1
-        return replace(reading, queries=reading.queries + 0.01 * self.said)
+        self.answers = getattr(self, "answers", 0) + 1
+        return replace(reading, queries=reading.queries + 0.01 * self.answers)
 
 
 @mutant(KIND, "check_reading_is_cheap")
