@@ -105,7 +105,8 @@ class Predictor:
         resolution: float | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> Session:
-        """A session on an image file, an array `[H, W, bands]`, or anything that is a `Scene`.
+        """A session on an image file, a folder or list of GeoTIFFs that make one scene, an array
+        `[H, W, bands]`, or anything that is a `Scene`.
 
         `resolution` is in metres per pixel, where known. Up to `cache_bytes` of what was seen are
         kept between prompts.
@@ -113,7 +114,7 @@ class Predictor:
         Raises:
             SceneError: it cannot be read.
         """
-        scene = source if isinstance(source, Scene) else open_scene(source, resolution)
+        scene = open_scene(source, resolution)
         return Session(self.model, scene, self.threshold, cache_bytes, self.name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
 from .errors import ConfigError
@@ -66,11 +67,24 @@ def run(arguments: argparse.Namespace) -> str:
             arguments.device,
             threshold=arguments.threshold,
         )
-    session = predictor.open(arguments.image)
+    session = predictor.open(_prepared(arguments.image))
     answer = session.ask(arguments.prompt, max_views=arguments.max_views)
     written = [str(path) for out in arguments.out for path in answer.save(out)]
     lines = [answer.text or "(no text)", str(answer.cost)]
+    note = getattr(session.scene, "note", None)
+    lines += [note] if note else []
     return "\n".join([*lines, *(f"wrote {path}" for path in written)])
+
+
+def _prepared(image: str) -> str:
+    """The image, or what stands for it, with overviews where it is a large raster."""
+    from .scenes import tiff
+
+    if find_spec("rasterio") and Path(image).is_file() and tiff.kind(Path(image)) == "TIFF":
+        from .scenes.overviews import prepare
+
+        return str(prepare(image))
+    return image
 
 
 def _views(text: str) -> float:

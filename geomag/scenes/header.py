@@ -164,7 +164,8 @@ def _levels(
 
 def _level(path: Path, index: int | None, dataset: Any) -> Level:
     block = Size(*dataset.block_shapes[0])
-    whole = block.area * dataset.count * np.dtype(dataset.dtypes[0]).itemsize
+    together = 1 if dataset.profile.get("interleave") == "band" else dataset.count
+    whole = block.area * together * np.dtype(dataset.dtypes[0]).itemsize
     if whole > LARGEST_BLOCK:
         raise SceneError(
             f"{path}: keeps its pixels in pieces of {whole / 1e9:.1f} GB, each to be decoded as a "

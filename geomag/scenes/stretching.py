@@ -35,8 +35,12 @@ def stretched(values: NDArray[Any], stretch: tuple[float, float]) -> NDArray[np.
         table: NDArray[np.float32] = (np.arange(256, dtype=np.float32) - low) / (high - low)
         shown: NDArray[np.float32] = table.clip(0, 1)[values]
         return shown
-    # Four bytes of whole number do not fit into four of real number.
-    exact: NDArray[Any] = values.astype(np.float64 if values.dtype.itemsize >= 4 else np.float32)
-    scaled = np.nan_to_num((exact - low) / (high - low), nan=0, posinf=0, neginf=0)
+    # A damaged file may hold any bits as real numbers; numpy would warn of some.
+    with np.errstate(all="ignore"):
+        # Four bytes of whole number do not fit into four of real number.
+        exact: NDArray[Any] = values.astype(
+            np.float64 if values.dtype.itemsize >= 4 else np.float32
+        )
+        scaled = np.nan_to_num((exact - low) / (high - low), nan=0, posinf=0, neginf=0)
     clipped: NDArray[np.float32] = scaled.clip(0, 1).astype(np.float32, copy=False)
     return clipped
