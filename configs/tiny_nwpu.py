@@ -22,7 +22,7 @@ model = dict(
     cropper=dict(type="tiny/cropper"),
     mask_head=dict(type="tiny/mask_head"),
     overview_side=256,
-    presence=0.85,  # tools/calibrate.py on held_scenes; of no effect on training
+    presence=0.84,  # tools/calibrate.py --most 0.05, on held_scenes; training does without
 )
 custom_hooks = [
     dict(type=Schedule, warm_up=0.03, end=0.02),
