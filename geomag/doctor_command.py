@@ -32,16 +32,16 @@ EXTRAS: Mapping[str, str] = {
     "onedl-mmcv": "OpenMMLab's operators",
 }
 """What not everybody needs, and for what."""
-RIVALS: tuple[tuple[str, str, str], ...] = (
-    ("mmengine", "onedl-mmengine", "mmengine"),
-    ("mmcv", "onedl-mmcv", "mmcv"),
-    ("mmsegmentation", "onedl-mmsegmentation", "mmsegmentation"),
-    ("mmdet", "onedl-mmdetection", "mmdet"),
-    ("opencv-python-headless", "opencv-python", "opencv-python-headless"),
-    ("opencv-contrib-python", "opencv-python", "opencv-contrib-python"),
-    ("geomag", OURS, "geomag"),
+RIVALS: tuple[tuple[str, str], ...] = (
+    ("mmengine", "onedl-mmengine"),
+    ("mmcv", "onedl-mmcv"),
+    ("mmsegmentation", "onedl-mmsegmentation"),
+    ("mmdet", "onedl-mmdetection"),
+    ("opencv-python-headless", "opencv-python"),
+    ("opencv-contrib-python", "opencv-python"),
+    ("geomag", OURS),
 )
-"""Two packages that write into one folder, whichever comes last winning; the third is to go."""
+"""Two packages that write into one folder, whichever comes last winning; the first is to go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +66,12 @@ def run(_: argparse.Namespace) -> str:
 
 def examine(installed: Mapping[str, str]) -> Iterator[Finding]:
     """What the names and versions of the installed packages tell."""
-    for stranger, mate, leaves in RIVALS:
+    for stranger, mate in RIVALS:
         if stranger in installed and mate in installed:
             again = f"pip install --force-reinstall --no-deps {mate}=={installed[mate]}"
             yield Finding(
                 f"{stranger} and {mate} are both installed, and overwrite each other's files",
-                f"pip uninstall {leaves}, then {again}",
+                f"pip uninstall {stranger}, then {again}",
             )
     if OURS not in installed:
         yield Finding(

@@ -99,8 +99,8 @@ class MaskHead(nn.Module):
         cells = torch.cat([self._fused(looks, seen), _scales(looks, seen)], dim=1)
         content = _run(self.kernels(query), cells, self.hidden).masked_fill(seen == 0, OUTSIDE)
         # Logits of "and": the lowest of them decides, and each of them learns where it does.
-        places = _allowed(self.curves(query), looks, seen)
-        vertical, horizontal = (_together(one, content) for one in places)
+        places = torch.stack(_allowed(self.curves(query), looks, seen))
+        vertical, horizontal = _together(places, content)
         logits = -torch.logaddexp(-content, torch.logaddexp(-vertical, -horizontal))
         score = self._score(logits, query)
         return [_masks(*pair) for pair in zip(logits, score, strict=True)]
@@ -165,11 +165,12 @@ def _allowed(curves: Tensor, looks: Sequence[Look], like: Tensor) -> tuple[Tenso
 
 
 def _together(allowed: Tensor, content: Tensor) -> Tensor:
-    """`allowed [N, K, h, w]` averaged over each connected region of what is shown."""
+    """`allowed [..., N, K, h, w]` averaged over each connected region of what is shown."""
     region, count = _regions(content)
-    sums = allowed.new_zeros(count).index_add(0, region, allowed.flatten())
+    flat = allowed.flatten(-4)
+    sums = flat.new_zeros(*flat.shape[:-1], count).index_add(-1, region, flat)
     cells = torch.bincount(region, minlength=count)
-    mean = (sums / cells)[region].view_as(allowed)
+    mean = (sums / cells)[..., region].view_as(allowed)
     return torch.where(content > 0, mean, allowed)
 
 
