@@ -11,7 +11,7 @@ import torch
 from geomag import weights
 from geomag.engine import launch
 
-from .running import ROOT, SMALL, extended, logged, read
+from .running import ROOT, SMALL, extended, logged, next_second, read
 
 # Two runs of a test may begin within a second, which mmengine takes for the same.
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not accept any other arguments")
@@ -59,6 +59,7 @@ def test_work_folder_can_be_moved_and_resumes_from_what_is_whole(
     assert (work / "last_checkpoint").read_text() == "iter_6.pth"
     damaged = work / "iter_6.pth"
     damaged.write_bytes(damaged.read_bytes()[:5000])
+    next_second()
     assert launch.train([SMALL, "--work-dir", str(work), "--resume", *QUIET]) == 0
     assert list(logged(work)) == [4, 5, 6]
     assert "iter_6.pth is damaged" in capfd.readouterr().out
@@ -112,6 +113,7 @@ def test_averaged_weights_are_saved_and_resumed(tmp_path: Path) -> None:
     assert not torch.equal(
         contents["state_dict"][name], contents["ema_state_dict"][f"module.{name}"]
     )
+    next_second()
     assert launch.train([*arguments, "train_cfg.max_iters=4"]) == 0
     assert list(logged(work)) == [4]
 
