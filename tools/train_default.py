@@ -4,7 +4,8 @@ Stages, each in a folder of its own under --work-dir:
 
   encoder    trains the encoder alone, with one output channel a class
   model      trains the model, which starts from that encoder
-  yardstick  goes on with stage encoder for as many iterations as the model had
+  refined    goes on with the model, at half the rate and with more expressions of places
+  yardstick  goes on with stage encoder for as many iterations as model and refined had
   calibrate  chooses the presence of both (tools/calibrate.py)
   publish    writes the model's weights with their card, where --publish names a file
 
@@ -35,7 +36,12 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = os.path.relpath(ROOT / "configs" / "tiny_nwpu.py")
 YARDSTICK = os.path.relpath(ROOT / "configs" / "yardstick_nwpu.py")
 RATE = 5e-4
-"""The learning rate with which the yardstick goes on: the model's for what is learnt already."""
+"""The learning rate of what goes on with what is learnt already."""
+TASKS = (
+    "[(referring,0.45),(class,0.26),(absent,0.15),(presence,0.02),(count,0.03),(grounding,0.03),"
+    "(caption,0.02),(classification,0.01),(conversation,0.02),(follow_up,0.01)]"
+)
+"""What stage refined is asked for: nearly half of it is where things are."""
 SPECIAL = ",()[]'\" "
 """What --cfg-options of tools/train.py would not take for part of a file name."""
 
@@ -62,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work-dir", type=Path, default="work_dirs/default", help="(%(default)s)")
     parser.add_argument("--encoder-seconds", type=_positive, default=2400, help="(2400)")
     parser.add_argument("--model-seconds", type=_positive, default=3300, help="(3300)")
+    parser.add_argument("--refined-seconds", type=_positive, default=2700, help="(2700)")
     parser.add_argument(
         "--processes", type=int, default=1, help="a training; each has its batch (1)"
     )
@@ -105,7 +112,7 @@ def check(options: argparse.Namespace) -> None:
         raise ConfigError(f"--cfg-options {' '.join(odd)}: expected KEY=VALUE")
     if any(letter in SPECIAL for letter in str(options.work_dir)):
         raise ConfigError(f"--work-dir {options.work_dir}: expected a folder without any {SPECIAL}")
-    for training in (encoder(options), model(options)):
+    for training in (encoder(options), model(options), refined(options)):
         most_iterations(training)
     if options.publish is None:
         return
@@ -136,14 +143,36 @@ def model(options: argparse.Namespace) -> Training:
     )
 
 
+def refined(options: argparse.Namespace) -> Training:
+    """Stage refined."""
+    seconds, base = options.refined_seconds, model(options)
+    own = (
+        f"custom_hooks.0.seconds={seconds}",
+        f"custom_hooks.1.checkpoint={base.folder}",
+        f"optim_wrapper.optimizer.lr={RATE}",
+        "train_dataloader.dataset.seed=1",
+        f"train_dataloader.dataset.tasks={TASKS}",
+    )
+    return replace(
+        base,
+        name="refined",
+        folder=options.work_dir / "refined",
+        settings=(*options.cfg_options, *own),
+        seconds=seconds,
+        base=base,
+        loads=True,
+    )
+
+
 def yardstick(options: argparse.Namespace) -> Training:
-    """Stage yardstick, which has as many iterations as stage model.
+    """Stage yardstick, which has as many iterations as stages model and refined.
 
     Raises:
-        CheckpointError: that is not finished.
+        CheckpointError: one of them is not finished.
     """
+    iterations = sum(completed(part(options)).iterations for part in (model, refined))
     own = (
-        f"train_cfg.max_iters={completed(model(options)).iterations}",
+        f"train_cfg.max_iters={iterations}",
         f"optim_wrapper.optimizer.lr={RATE}",
         "custom_hooks.0.seconds=None",
     )
@@ -162,7 +191,7 @@ def yardstick(options: argparse.Namespace) -> Training:
 
 def calibrate(options: argparse.Namespace) -> Iterator[str]:
     """Chooses the presence of both models, unless that was done for these very weights."""
-    for training in (model(options), yardstick(options)):
+    for training in (refined(options), yardstick(options)):
         checkpoint = completed(training).checkpoint
         report = options.work_dir / f"calibration_{training.name}.json"
         # Names alone come again in another training.
@@ -181,7 +210,7 @@ def publish(options: argparse.Namespace) -> Iterator[str]:
     if options.publish is None:
         yield "publish: no file is named (--publish); skipped"
         return
-    checkpoint = completed(model(options)).checkpoint
+    checkpoint = completed(refined(options)).checkpoint
     yield f"publish: {checkpoint} as {options.publish}"
     call("publish_model.py", checkpoint, options.publish, "--card", options.card)
 
@@ -189,6 +218,7 @@ def publish(options: argparse.Namespace) -> Iterator[str]:
 STAGES = {
     "encoder": lambda options: train(encoder(options)),
     "model": lambda options: train(model(options)),
+    "refined": lambda options: train(refined(options)),
     "yardstick": lambda options: train(yardstick(options)),
     "calibrate": calibrate,
     "publish": publish,

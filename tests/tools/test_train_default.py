@@ -113,49 +113,62 @@ def pretended(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Pretended:
     return made
 
 
-ALL = ["encoder", "model", "yardstick", "calibrate.py", "calibrate.py"]
+ALL = ["encoder", "model", "refined", "yardstick", "calibrate.py", "calibrate.py"]
 
 
 def settings_of(call: list[str]) -> list[str]:
     return call[call.index("--cfg-options") + 1 :]
 
 
-def test_all_stages_in_order_and_none_of_them_twice(run: Run, pretended: Pretended) -> None:
+def test_all_stages_in_order_and_none_of_them_twice(
+    run: Run, tool: ModuleType, pretended: Pretended
+) -> None:
     Path("card.json").write_text(json.dumps(CARD))
     status, told, complaint = run(*PUBLISHING, "--cfg-options", "train_dataloader.batch_size=2")
     assert (status, complaint) == (0, "")
     assert pretended.names() == [*ALL, "publish_model.py"]
-    encoder, model, yardstick, calibrated, _, published = pretended.calls
+    encoder, model, refined, yardstick, calibrated, _, published = pretended.calls
     # The command is noted in what is published, so it names no place on this machine.
     assert not Path(model[1]).is_absolute()
     assert Path(model[1]).resolve() == ROOT / "configs" / "tiny_nwpu.py"
     assert [Path(call[1]).name for call in (encoder, yardstick)] == ["yardstick_nwpu.py"] * 2
-    assert [call.count("--resume") for call in (encoder, model, yardstick)] == [1, 1, 0]
+    trained = (encoder, model, refined, yardstick)
+    assert [call.count("--resume") for call in trained] == [1, 1, 0, 0]
     few = "train_dataloader.batch_size=2"
     assert settings_of(encoder) == [few, "custom_hooks.0.seconds=2400"]
     starting = f"custom_hooks.1.checkpoint={WORK}/encoder"
     assert settings_of(model) == [few, "custom_hooks.0.seconds=3300", starting]
+    assert settings_of(refined) == [
+        few,
+        "custom_hooks.0.seconds=2700",
+        f"custom_hooks.1.checkpoint={WORK}/model",
+        "optim_wrapper.optimizer.lr=0.0005",
+        "train_dataloader.dataset.seed=1",
+        f"train_dataloader.dataset.tasks={tool.TASKS}",
+        f"load_from={WORK}/model/iter_20000.pth",
+    ]
+    assert refined[1] == model[1]
     assert settings_of(yardstick) == [
         few,
-        "train_cfg.max_iters=20000",
+        "train_cfg.max_iters=40000",
         "optim_wrapper.optimizer.lr=0.0005",
         "custom_hooks.0.seconds=None",
         f"load_from={WORK}/encoder/iter_20000.pth",
     ]
-    assert calibrated[2] == f"{WORK}/model/iter_20000.pth"
+    assert calibrated[2] == f"{WORK}/refined/iter_20000.pth"
     assert settings_of(calibrated) == [few]
-    assert published[1:3] == [f"{WORK}/model/iter_20000.pth", "tiny.safetensors"]
+    assert published[1:3] == [f"{WORK}/refined/iter_20000.pth", "tiny.safetensors"]
     assert "calibrate: presence of yardstick is 0.25" in told
 
     pretended.calls.clear()
     status, told, _ = run()
     assert (status, pretended.calls) == (0, [])
-    assert told.count("skipped") == 6
-    assert "yardstick: finished with 20000 iterations, 2000 s; skipped\n" in told
-    assert "calibrate: model is finished; skipped\n" in told
+    assert told.count("skipped") == 7
+    assert "yardstick: finished with 40000 iterations, 4000 s; skipped\n" in told
+    assert "calibrate: refined is finished; skipped\n" in told
 
 
-SHORT = ("--encoder-seconds", "40", "--model-seconds", "60")
+SHORT = ("--encoder-seconds", "40", "--model-seconds", "60", "--refined-seconds", "20")
 
 
 def test_what_was_stopped_goes_on(run: Run, pretended: Pretended) -> None:
@@ -169,7 +182,7 @@ def test_what_was_stopped_goes_on(run: Run, pretended: Pretended) -> None:
     pretended.stops["yardstick"] = (0, -2)
     status, told, _ = run(*SHORT)
     assert status == 130
-    assert pretended.names() == ALL[1:3]
+    assert pretended.names() == ALL[1:4]
     assert "encoder: finished with 400 iterations, 40 s; skipped" in told
     assert "model: goes on after 200 iterations, 20 s" in told
     assert "--resume" in pretended.calls[0]
@@ -185,19 +198,19 @@ def test_what_was_stopped_goes_on(run: Run, pretended: Pretended) -> None:
     pretended.calls.clear()
     status, told, _ = run(*SHORT)
     assert status == 0
-    assert pretended.names() == ALL[2:]
-    assert "train_cfg.max_iters=600" in pretended.calls[0]
+    assert pretended.names() == ALL[3:]
+    assert "train_cfg.max_iters=800" in pretended.calls[0]
     assert "--resume" in pretended.calls[0]
     assert not [text for text in pretended.calls[0] if text.startswith("load_from")]
-    assert "yardstick: finished with 600 iterations, 60 s" in told
+    assert "yardstick: finished with 800 iterations, 80 s" in told
 
 
 def test_new_weights_are_calibrated_anew(run: Run, pretended: Pretended) -> None:
     run(*SHORT)
-    save(WORK / "model", 60.01)  # under the same name
+    save(WORK / "refined", 20.01)  # under the same name
     pretended.calls.clear()
     run(*SHORT)
-    assert [call[2] for call in pretended.calls] == [f"{WORK}/model/iter_600.pth"]
+    assert [call[2] for call in pretended.calls] == [f"{WORK}/refined/iter_200.pth"]
 
 
 def test_a_stage_waits_for_what_it_starts_from(run: Run, pretended: Pretended) -> None:
@@ -218,7 +231,7 @@ def test_a_stage_waits_for_what_it_starts_from(run: Run, pretended: Pretended) -
 def test_iterations_end_a_stage_too(run: Run, pretended: Pretended) -> None:
     few = ("--cfg-options", "train_cfg.max_iters=50")
     assert run(*few)[0] == 0
-    assert "train_cfg.max_iters=50" in settings_of(pretended.calls[2])
+    assert "train_cfg.max_iters=100" in settings_of(pretended.calls[3])
     pretended.calls.clear()
     run(*few)
     assert not pretended.calls
@@ -255,6 +268,7 @@ def small_configs(tool: ModuleType) -> None:
     start = dict(type="geomag.engine.hooks.StartFrom", checkpoint="", part="vision_encoder")
     config.custom_hooks = [dict(type="geomag.engine.hooks.Schedule"), start]
     tool.MODEL, tool.YARDSTICK = "model.py", "channels.py"  # type: ignore[attr-defined]
+    tool.TASKS = "[(class,1)]"  # type: ignore[attr-defined]
     config.dump(tool.MODEL)
     config.model = dict(
         type="geomag_baselines.channels.ClassChannels",
@@ -270,7 +284,7 @@ def small_configs(tool: ModuleType) -> None:
 def test_in_full_with_what_is_as_small_as_it_gets(
     run: Run, tool: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seven processes; the yardstick is taken for killed after its first checkpoint."""
+    """Eight processes; the yardstick is taken for killed after its first checkpoint."""
     small_configs(tool)
     Path("card.json").write_text(json.dumps(CARD))
     few = ("--cfg-options", "train_cfg.max_iters=4", "default_hooks.checkpoint.interval=2")
@@ -292,8 +306,8 @@ def test_in_full_with_what_is_as_small_as_it_gets(
     assert status == 0, told + complaint
     assert "yardstick: goes on after 2 iterations" in told
     assert "resumed epoch: 0, iter: 2" in told + complaint
-    assert "yardstick: finished with 4 iterations" in told
-    for name in ("model", "yardstick"):
+    assert "yardstick: finished with 8 iterations" in told
+    for name in ("refined", "yardstick"):
         report = json.loads((WORK / f"calibration_{name}.json").read_text())
         assert report["scenes"] == "held_scenes"
     assert "train.py model.py" in Path("tiny.md").read_text()
