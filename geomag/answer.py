@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import __version__
 from .contracts import Scene
 from .errors import OutputError
@@ -51,13 +54,15 @@ class Answer:
     """The answer to one prompt, in pixels of the scene.
 
     `shown` and `scene` are what it is made of; the properties are what people ask for. `model` says
-    whose answer it is, name and version, where that is known.
+    whose answer it is, name and version, where that is known, and `presence` below which score it
+    takes a mask for nothing.
     """
 
     shown: Shown
     scene: Scene
     cost: Cost
     model: str = ""
+    presence: float = 0.0
 
     @property
     def prompt(self) -> str:
@@ -105,6 +110,16 @@ class Answer:
         pointed = bool(self.boxes) or not all(mask.empty for mask in self.masks)
         return not pointed and self.level is not Level.IMAGE
 
+    @property
+    def note(self) -> str:
+        """What a reader of `text` should know: that the masks it announces scored too low."""
+        if not self.scores or max(self.scores) >= self.presence:
+            return ""
+        return (
+            f"nothing scored above the presence threshold {self.presence:.2f} of the model, the "
+            f"best {max(self.scores):.2f}: the masks are empty"
+        )
+
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
         """Writes what the ending asks for: `.json` everything, `.png` a picture, `.geojson` and
         `.gpkg` outlines, `.tif` a mask, none a folder of the first two. Files appear whole or not
@@ -125,6 +140,21 @@ class Answer:
                 else:
                     TOGETHER[ending]([self], temporary)
         return paths
+
+    def explain(self, path: str | os.PathLike[str]) -> Path:
+        """Writes a picture, `.png`, of where the model looked, how closely, and how relevant it
+        found what was there. The file appears whole or not at all.
+
+        Raises:
+            OutputError: the ending is another one, or the place cannot be written to.
+        """
+        from .export.explain import check_picture, draw_looks
+
+        path = Path(path)
+        check_picture(path)
+        with replacing(path) as temporary:
+            _write_png(draw_looks(self.scene, self.shown, str(self.cost)), temporary)
+        return path
 
     def to_json(self) -> dict[str, Any]:
         """Everything, in plain values; masks as COCO run lengths."""
@@ -220,11 +250,15 @@ def _dump(values: object, path: Path) -> None:
 
 
 def _write_picture(answer: Answer, path: Path) -> None:
-    from PIL import Image
-
     from .export.picture import draw
 
-    Image.fromarray(draw(answer.scene, answer.shown)).save(path, format="PNG")
+    _write_png(draw(answer.scene, answer.shown), path)
+
+
+def _write_png(picture: NDArray[np.uint8], path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(picture).save(path, format="PNG")
 
 
 def _write_geojson(answers: Sequence[Answer], path: Path) -> None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from . import geometry, joining
 from .joining import Part
-from .masks import SceneMask, Tile
-from .values import Look, LookMasks, View
+from .masks import SceneMask
+from .tile import Tile
+from .values import Look, LookMasks
 
 FAINT = 0.1
 """Where nothing in a look reaches this, or a lower threshold, the mask is stored as nowhere."""
@@ -35,15 +36,16 @@ def assemble(
     parts: list[Part] = []
     for rank, place in enumerate(order):
         parts.extend(_parts(rank, looks[place], masks[place], threshold))
-    visible = joining.uncover(parts, views)
+    ground = joining.Ground(views)
+    visible = joining.uncover(parts, ground)
     if queries is None:
-        groups = joining.join(parts, visible, views)
+        groups = joining.join(parts, visible, ground)
     else:
         groups = [[part for part in parts if part.query == query] for query in range(queries)]
     scene = [
         SceneMask(
             size=views[0].scene,
-            tiles=_tiles(group, views),
+            tiles=_tiles(group, ground, queries is None),
             query=group[0].query if queries is None else place,
             score=max((part.score for part in group if part in visible), default=0.0),
             threshold=threshold,
@@ -77,12 +79,16 @@ def _parts(rank: int, look: Look, drawn: LookMasks, threshold: float) -> Iterato
             yield Part(rank, queries[place], scores[place], levels, levels > threshold * 255)
 
 
-def _tiles(group: Sequence[Part], views: Sequence[View]) -> tuple[Tile, ...]:
-    """What was drawn, and the finer looks at the same places that saw nothing of it."""
+def _tiles(group: Sequence[Part], ground: joining.Ground, instance: bool) -> tuple[Tile, ...]:
+    """What was drawn, and the looks at the same places that saw nothing of it: finer ones, and
+    where all there is was asked for those of the same rung."""
     drawn: dict[int, NDArray[np.uint8]] = {}
     for part in group:
         # Two masks of one look are one where a neighbouring look shows that they belong together.
         before = drawn.get(part.rank)
         drawn[part.rank] = part.levels if before is None else np.maximum(before, part.levels)
-    blank = {finer for rank in drawn for finer in joining.finer(rank, views)} - drawn.keys()
-    return tuple(Tile(views[rank], drawn.get(rank)) for rank in sorted(drawn.keys() | blank))
+    blank = {other for rank in drawn for other in ground.finer(rank)}
+    # That a look does not find an object of which it sees the rim is no reason to cut it.
+    blank |= set() if instance else {other for rank in drawn for other in ground.level(rank)}
+    ranks = sorted(drawn.keys() | blank)
+    return tuple(Tile(ground.views[rank], drawn.get(rank)) for rank in ranks)

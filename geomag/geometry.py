@@ -2,7 +2,8 @@
 
 The pyramid depends on the scene alone, so that looks can be shared between prompts. Above native
 resolution there is a rung every `ZOOM` times, up to half of the overview's; on each rung a
-grid starts at the top left corner, so a view's children tile it exactly.
+grid of cells starts at the top left corner, so that the cells of one rung tile those of the rung
+above. A view shows its cell and, on all sides, half of the `overlap` more.
 
 "Scene" frames count scene pixels, "canvas" frames count pixels of the square a view is read onto.
 """
@@ -56,23 +57,39 @@ def planned_rungs(plan: Plan, info: SceneInfo) -> tuple[int, ...]:
     return scales[: len(coarser) + 1]
 
 
-def tiles(scene: Size, side: int, scale: int, within: Box | None = None) -> list[View]:
-    """The views of one rung in raster order, those inside `within` (scene pixels) where given.
+def rung(view: View) -> int:
+    """How many steps of zoom a view lies above native; the overview lies above all others."""
+    # Edge views are rounded up to whole pixels, which makes their scale a little finer.
+    return math.ceil(math.log(view.scale, ZOOM) - 1e-9)
 
-    The last row and column may be narrower than `side`; their scale is kept, not their shape.
+
+def tiles(
+    scene: Size, side: int, scale: int, within: Box | None = None, overlap: int = 0
+) -> list[View]:
+    """The views of one rung in raster order, those whose cells lie inside `within` (scene pixels)
+    where given.
+
+    Neighbours share `overlap` view pixels, an even number below half of `side`. At the edges of the
+    scene views are narrower than `side`; their scale is kept, not their shape.
     """
-    step = side * scale
+    step = (side - overlap) * scale
     area = within or Box(0, 0, scene.width, scene.height)
     rows = range(int(area.top // step), math.ceil(area.bottom / step))
     columns = range(int(area.left // step), math.ceil(area.right / step))
-    views = []
-    for row in rows:
-        top, bottom = row * step, min((row + 1) * step, scene.height)
-        for column in columns:
-            left, right = column * step, min((column + 1) * step, scene.width)
-            size = Size(math.ceil((bottom - top) / scale), math.ceil((right - left) / scale))
-            views.append(View(Box(left, top, right, bottom), size, scene))
-    return views
+    return [_tile(scene, side, scale, overlap, row, column) for row in rows for column in columns]
+
+
+def _tile(scene: Size, side: int, scale: int, overlap: int, row: int, column: int) -> View:
+    top, bottom = _stretch(row, side, scale, overlap, scene.height)
+    left, right = _stretch(column, side, scale, overlap, scene.width)
+    size = Size(math.ceil((bottom - top) / scale), math.ceil((right - left) / scale))
+    return View(Box(left, top, right, bottom), size, scene)
+
+
+def _stretch(place: int, side: int, scale: int, overlap: int, length: int) -> tuple[int, int]:
+    """Where a view begins and ends along an axis of the scene."""
+    step, margin = (side - overlap) * scale, overlap // 2 * scale
+    return max(place * step - margin, 0), min((place + 1) * step + margin, length)
 
 
 def candidates(looks: Sequence[Look], plan: Plan, info: SceneInfo) -> list[View]:
@@ -81,17 +98,22 @@ def candidates(looks: Sequence[Look], plan: Plan, info: SceneInfo) -> list[View]
     Unique, in raster order, coarse before fine. Where a look saw nodata only, nothing is offered.
     """
     scales = planned_rungs(plan, info)
-    side = plan.overview_side
+    side, overlap = plan.overview_side, plan.overlap
     seen = {look.view for look in looks}
     found: list[View] = []
     for look in looks:
-        scale = _next_scale(look.view, scales, side)
+        scale, cell = _below(look.view, scales, side, overlap)
         if scale is None:
             continue
-        children = tiles(info.size, side, scale, look.view.box)
+        children = tiles(info.size, side, scale, cell, overlap)
         height, width = look.view.size.height, look.view.size.width
         if not bool(look.valid[:height, :width].all()):
-            children = [view for view in children if bool(_part(look.valid, look, view).any())]
+            margin = overlap // 2 * scale
+            children = [
+                view
+                for view in children
+                if bool(_part(look.valid, look, _inner(view, margin)).any())
+            ]
         found.extend(view for view in children if view not in seen)
     # An edge view can be the same on two rungs, and then has the same children from both.
     return sorted(dict.fromkeys(found), key=_raster)
@@ -121,7 +143,7 @@ def relevance_of(
         index = order[int(holds.argmax())]
         opinion = relevance[index]
         result.append(
-            None if opinion is None else float(measure(_part(opinion, looks[index], view)))
+            None if opinion is None else float(measure(_part(opinion, looks[index], view.box)))
         )
     return result
 
@@ -187,23 +209,41 @@ def _frame(view: View) -> tuple[float, ...]:
     return size.height, size.width, *zoom, box.top / scene.height, box.left / scene.width
 
 
-def _next_scale(view: View, scales: Sequence[int], side: int) -> int | None:
-    """The rung below a view's own; for an edge view that is the same on several, below them all."""
-    own = -1
+def _below(view: View, scales: Sequence[int], side: int, overlap: int) -> tuple[int | None, Box]:
+    """The rung below a view's own, and the cell to look at there; for an edge view that is the same
+    on several rungs, the one below them all."""
+    own, cell = -1, view.box
     for place, scale in enumerate(scales):
-        step = side * scale
-        width = min(step, view.scene.width - view.box.left)
-        height = min(step, view.scene.height - view.box.top)
-        size = Size(math.ceil(height / scale), math.ceil(width / scale))
-        aligned = view.box.left % step == 0 and view.box.top % step == 0
-        if aligned and (view.box.width, view.box.height, view.size) == (width, height, size):
+        step, margin = (side - overlap) * scale, overlap // 2 * scale
+        row, column = (
+            round((start + margin) / step) if start else 0
+            for start in (view.box.top, view.box.left)
+        )
+        if _tile(view.scene, side, scale, overlap, row, column) == view:
             own = place
-    return scales[own + 1] if own + 1 < len(scales) else None
+            cell = Box(
+                left=column * step,
+                top=row * step,
+                right=min((column + 1) * step, view.scene.width),
+                bottom=min((row + 1) * step, view.scene.height),
+            )
+    return (scales[own + 1] if own + 1 < len(scales) else None), cell
 
 
-def _part(values: Tensor, look: Look, view: View) -> Tensor:
-    """The cells of a map `[h', w']` over a look's canvas that a view inside it touches."""
-    box = to_canvas(view.box, look.view)
+def _inner(view: View, margin: int) -> Box:
+    """A view without what it shows beyond its cell, but for the edges of the scene."""
+    box, scene = view.box, view.scene
+    return Box(
+        left=box.left + margin if box.left else 0,
+        top=box.top + margin if box.top else 0,
+        right=box.right - margin if box.right < scene.width else scene.width,
+        bottom=box.bottom - margin if box.bottom < scene.height else scene.height,
+    )
+
+
+def _part(values: Tensor, look: Look, inside: Box) -> Tensor:
+    """The cells of a map `[h', w']` over a look's canvas that a box inside it touches."""
+    box = to_canvas(inside, look.view)
     rows = values.shape[0] / look.pixels.shape[-2]
     columns = values.shape[1] / look.pixels.shape[-1]
     top = min(int(box.top * rows), values.shape[0] - 1)

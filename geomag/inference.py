@@ -18,6 +18,8 @@ from .errors import CheckpointError, ConfigError
 from .hookspecs import SLOT_KINDS
 from .model import GeoMag
 from .scenes import open_scene
+from .scenes.clip import ClippedScene
+from .scenes.region import Region
 from .session import CACHE_BYTES, Session
 
 DEFAULT_MODEL = "tiny/default"
@@ -43,7 +45,7 @@ class Predictor:
     ) -> None:
         if not 0 <= threshold < 1:
             raise ConfigError(f"threshold {threshold}: expected a number from 0 up to below 1")
-        self.model = model.to(_device(device), _dtype(dtype)).eval()
+        self.model = model.to(usable_device(device), _dtype(dtype)).eval()
         self.threshold = threshold
         self.name = name
 
@@ -104,17 +106,22 @@ class Predictor:
         source: str | os.PathLike[str] | NDArray[Any] | Scene,
         resolution: float | None = None,
         cache_bytes: int = CACHE_BYTES,
+        region: Region | None = None,
     ) -> Session:
         """A session on an image file, a folder or list of GeoTIFFs that make one scene, an array
         `[H, W, bands]`, or anything that is a `Scene`.
 
         `resolution` is in metres per pixel, where known. Up to `cache_bytes` of what was seen are
-        kept between prompts.
+        kept between prompts. With a `region`, that part is the scene (see `ClippedScene`): bounds
+        (xmin, ymin, xmax, ymax) in the scene's coordinate reference system, in pixels where it has
+        none; a file of polygons; GeoJSON; or a list of polygons in scene pixels.
 
         Raises:
-            SceneError: it cannot be read.
+            SceneError: it cannot be read, or the region lies outside.
         """
         scene = open_scene(source, resolution)
+        if region is not None:
+            scene = ClippedScene(scene, region)
         return Session(self.model, scene, self.threshold, cache_bytes, self.name)
 
 
@@ -156,7 +163,12 @@ def _block_of_file(path: Path) -> object:
     return block
 
 
-def _device(device: str | torch.device | None) -> torch.device | None:
+def usable_device(device: str | torch.device | None) -> torch.device | None:
+    """The device of that name.
+
+    Raises:
+        ConfigError: this machine has none.
+    """
     if device is None:
         return None
     try:

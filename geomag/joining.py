@@ -1,20 +1,22 @@
 """Which masks of different looks are one and the same instance.
 
 Every place of the scene shows the finest look that covers it. Where the border of a look runs
-through the scene, masks of one query on its two sides that touch are one instance; a mask that
-finer looks cover completely joins nothing, so two objects that a coarse look took for one stay two.
+through the scene, masks of one query on its two sides that touch are one instance; where looks of
+one rung overlap, those that mostly show the same there are. A mask that finer looks cover wholly
+joins nothing, so two objects that a coarse look took for one stay two.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .values import Box, View
+from . import geometry
+from .values import View
 
 Bits = NDArray[np.bool_]
 
@@ -36,66 +38,79 @@ class Part:
     above: Bits
 
 
-def finer(rank: int, views: Sequence[View]) -> list[int]:
-    """The ranks of the later looks that share ground with a look."""
-    if rank + 1 >= len(views):
-        return []
-    box = views[rank].box
-    later = _boxes(views[rank + 1 :])
-    meets = (later[:, :2] < (box.right, box.bottom)) & (later[:, 2:] > (box.left, box.top))
-    return [rank + 1 + int(place) for place in np.flatnonzero(meets.all(1))]
+class Ground:
+    """Where looks lie, coarse to fine; a look's rank is its place among them."""
+
+    def __init__(self, views: Sequence[View]) -> None:
+        corners = [(v.box.left, v.box.top, v.box.right, v.box.bottom) for v in views]
+        self.views = views
+        self.boxes = np.array(corners, dtype=np.float64).reshape(-1, 4)
+        self._rungs = np.array([geometry.rung(view) for view in views])
+
+    def finer(self, rank: int) -> list[int]:
+        """The ranks of the looks from closer by that share ground with a look."""
+        return self._sharing(rank, self._rungs < self._rungs[rank])
+
+    def level(self, rank: int) -> list[int]:
+        """The ranks of the other looks of the same rung that share ground with a look."""
+        others = self._rungs == self._rungs[rank]
+        others[rank] = False
+        return self._sharing(rank, others)
+
+    def beside(self, rank: int, ranks: Sequence[int]) -> list[int]:
+        """Those of the ranks whose looks overlap a look or share a border or a corner with it."""
+        left, top, right, bottom = self.boxes[rank]
+        boxes = self.boxes[list(ranks)]
+        meets = (boxes[:, :2] <= (right, bottom)) & (boxes[:, 2:] >= (left, top))
+        return [ranks[int(place)] for place in np.flatnonzero(meets.all(1))]
+
+    def _sharing(self, rank: int, of: Bits) -> list[int]:
+        left, top, right, bottom = self.boxes[rank]
+        boxes = self.boxes
+        meets = (boxes[:, :2] < (right, bottom)) & (boxes[:, 2:] > (left, top))
+        places: list[int] = np.flatnonzero(meets.all(1) & of).tolist()
+        return places
 
 
-def uncover(parts: Sequence[Part], views: Sequence[View]) -> dict[Part, Bits]:
+def uncover(parts: Sequence[Part], ground: Ground) -> dict[Part, Bits]:
     """What finer looks leave of each part, `[view.size]`; nothing left, no entry."""
     open_ground: dict[int, Bits] = {}
     visible: dict[Part, Bits] = {}
     for part in parts:
         if part.rank not in open_ground:
-            open_ground[part.rank] = _open(part.rank, views)
+            open_ground[part.rank] = _open(part.rank, ground)
         left = part.above & open_ground[part.rank]
         if left.any():
             visible[part] = left
     return visible
 
 
-def _open(rank: int, views: Sequence[View]) -> Bits:
+def _open(rank: int, ground: Ground) -> Bits:
     """The pixels of a look that finer looks together do not cover completely."""
-    view = views[rank]
-    covered = np.zeros((view.size.height, view.size.width))
-    for box in _outermost([views[other].box for other in finer(rank, views)]):
-        rows, down = _overlap(view, "y", box.top, box.bottom)
-        columns, across = _overlap(view, "x", box.left, box.right)
-        covered[rows, columns] += np.outer(down, across)
-    bits: Bits = covered < 1 - _EDGE
+    view, boxes = ground.views[rank], ground.boxes[ground.finer(rank)]
+    columns, rows = np.unique(boxes[:, 0::2]), np.unique(boxes[:, 1::2])
+    # Looks of one rung overlap, finer ones lie in coarser ones: what is covered counts once.
+    covered = np.zeros((max(len(rows) - 1, 0), max(len(columns) - 1, 0)))
+    for left, top, right, bottom in boxes:
+        down = slice(*rows.searchsorted((top, bottom)))
+        covered[down, slice(*columns.searchsorted((left, right)))] = 1
+    share = _lengths(view, "y", rows) @ covered @ _lengths(view, "x", columns).T
+    bits: Bits = share < 1 - _EDGE
     return bits
 
 
-def _outermost(boxes: Sequence[Box]) -> list[Box]:
-    """The boxes that lie in no earlier one."""
-    kept: list[Box] = []
-    edges = np.empty((len(boxes), 4))
-    for box in boxes:
-        outer = edges[: len(kept)]
-        inside = (outer[:, :2] <= (box.left, box.top)) & (outer[:, 2:] >= (box.right, box.bottom))
-        if not inside.all(1).any():
-            edges[len(kept)] = (box.left, box.top, box.right, box.bottom)
-            kept.append(box)
-    return kept
+def _lengths(view: View, axis: str, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much of each pixel of a view lies between each edge along an axis and the next."""
+    start, stop, pixels = _span(view, axis)
+    places = ((edges - start) * pixels / (stop - start)).clip(0, pixels)
+    pixel = np.arange(pixels)[:, None]
+    lengths: NDArray[np.float64] = np.minimum(pixel + 1, places[1:]) - np.maximum(
+        pixel, places[:-1]
+    )
+    return lengths.clip(min=0)
 
 
-def _overlap(view: View, axis: str, start: float, stop: float) -> tuple[slice, NDArray[np.float64]]:
-    """The pixels of a view along an axis that a stretch reaches, and how much of each."""
-    origin, end, pixels = _span(view, axis)
-    scale = pixels / (end - origin)
-    first, last = max((start - origin) * scale, 0.0), min((stop - origin) * scale, float(pixels))
-    reached = np.arange(math.floor(first), math.ceil(last))
-    return slice(int(first), math.ceil(last)), (reached + 1).clip(max=last) - reached.clip(first)
-
-
-def join(
-    parts: Sequence[Part], visible: Mapping[Part, Bits], views: Sequence[View]
-) -> list[list[Part]]:
+def join(parts: Sequence[Part], visible: Mapping[Part, Bits], ground: Ground) -> list[list[Part]]:
     """The visible parts by instance, in the order of their first parts."""
     seen = [part for part in parts if part in visible]
     by_rank: dict[int, list[Part]] = {}
@@ -104,20 +119,54 @@ def join(
     ranks = sorted(by_rank)
     links: list[tuple[Part, Part]] = []
     for place, rank in enumerate(ranks):
-        for earlier in _beside(views[rank].box, ranks[:place], views):
-            links.extend(_touching(by_rank[earlier], by_rank[rank], visible, views))
+        level = set(ground.level(rank))
+        for earlier in ground.beside(rank, ranks[:place]):
+            linked = _same if earlier in level else _touching
+            links.extend(linked(by_rank[earlier], by_rank[rank], visible, ground.views))
     joined = {part for link in links for part in link}
-    links.extend(_overlapping([part for part in seen if part not in joined], by_rank, views))
+    links.extend(_overlapping([part for part in seen if part not in joined], by_rank, ground))
     return _components(seen, links)
 
 
-def _beside(box: Box, ranks: Sequence[int], views: Sequence[View]) -> list[int]:
-    """Those of the ranks whose views overlap a box or share a border or a corner with it."""
-    if not ranks:
-        return []
-    boxes = _boxes([views[rank] for rank in ranks])
-    meets = (boxes[:, :2] <= (box.right, box.bottom)) & (boxes[:, 2:] >= (box.left, box.top))
-    return [ranks[int(place)] for place in np.flatnonzero(meets.all(1))]
+def _same(
+    earlier: Sequence[Part],
+    later: Sequence[Part],
+    visible: Mapping[Part, Bits],
+    views: Sequence[View],
+) -> list[tuple[Part, Part]]:
+    """The pairs of one query that mostly show the same somewhere in what two looks of a rung share.
+
+    Mostly is more than half of the smaller one: of an object at a border one look sees less.
+    """
+    here, there = views[earlier[0].rank], views[later[0].rank]
+    rows, columns = _reach(there, here, "y"), _reach(there, here, "x")
+    down = (rows >= _MARGIN) & (rows < here.size.height + _MARGIN)
+    across = (columns >= _MARGIN) & (columns < here.size.width + _MARGIN)
+    at = np.ix_(rows[down] - _MARGIN, columns[across] - _MARGIN)
+    in_both = np.ix_(np.flatnonzero(down), np.flatnonzero(across))
+    ones = [(part, _pieces(visible[part][at])) for part in earlier]
+    others = [(part, _pieces(visible[part][in_both])) for part in later]
+    return [
+        (one, other)
+        for one, pieces in ones
+        for other, theirs in others
+        if one.query == other.query and _alike(pieces, theirs)
+    ]
+
+
+def _pieces(bits: Bits) -> NDArray[np.int32]:
+    """The connected pieces of a mask, counted from 1."""
+    labels: NDArray[np.int32] = cv2.connectedComponents(bits.astype(np.uint8))[1]
+    return labels
+
+
+def _alike(ones: NDArray[np.int32], others: NDArray[np.int32]) -> bool:
+    common = (ones > 0) & (others > 0)
+    if not common.any():
+        return False
+    pairs, shared = np.unique(np.stack([ones[common], others[common]]), axis=1, return_counts=True)
+    smaller = np.minimum(np.bincount(ones.ravel())[pairs[0]], np.bincount(others.ravel())[pairs[1]])
+    return bool((shared > smaller / 2).any())
 
 
 def _touching(
@@ -178,7 +227,7 @@ def _reach(inner: View, outer: View, axis: str) -> NDArray[np.intp]:
 
 
 def _overlapping(
-    lone: Sequence[Part], by_rank: Mapping[int, Sequence[Part]], views: Sequence[View]
+    lone: Sequence[Part], by_rank: Mapping[int, Sequence[Part]], ground: Ground
 ) -> list[tuple[Part, Part]]:
     """For parts that touch nothing, the finer part that lies in them for the most, if any does.
 
@@ -187,9 +236,9 @@ def _overlapping(
     links = []
     for part in lone:
         best, share = None, 0.5
-        for rank in finer(part.rank, views):
+        for rank in ground.finer(part.rank):
             for other in by_rank.get(rank, ()):
-                inside = _share(other, part, views) if other.query == part.query else 0.0
+                inside = _share(other, part, ground.views) if other.query == part.query else 0.0
                 if inside > share:
                     best, share = other, inside
         if best is not None:
@@ -220,9 +269,3 @@ def _components(parts: Sequence[Part], links: Sequence[tuple[Part, Part]]) -> li
     for part in parts:
         groups.setdefault(root(part), []).append(part)
     return list(groups.values())
-
-
-def _boxes(views: Sequence[View]) -> NDArray[np.float64]:
-    """`[V, 4]`: left, top, right, bottom."""
-    corners = [(v.box.left, v.box.top, v.box.right, v.box.bottom) for v in views]
-    return np.array(corners, dtype=np.float64)

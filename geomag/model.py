@@ -28,7 +28,8 @@ from .contracts import (
     Scene,
     VisionEncoder,
 )
-from .errors import ContractError
+from .errors import ConfigError, ContractError
+from .limits import AS_PLANNED, Limits
 from .masks import SceneMask
 from .registry import SLOTS, Borrowed
 from .values import (
@@ -77,7 +78,8 @@ class GeoMag(nn.Module):
     Each slot takes a built component or a config; widths flow from left to right and never stand
     in a config. `encode_chunk` images go through the encoder at once, always that many, so that a
     look does not depend on what it was encoded beside. A mask whose score is below `presence` comes
-    back empty: what it shows is taken for not there.
+    back empty: what it shows is taken for not there. Neighbouring views share `overlap` pixels,
+    across which their masks blend.
 
     Raises:
         ConfigError: a component is unknown or its arguments do not fit.
@@ -101,9 +103,16 @@ class GeoMag(nn.Module):
         encode_chunk: int = 1,
         max_new_tokens: int = 48,
         presence: float = 0.0,
+        overlap: int = 0,
     ) -> None:
         super().__init__()
+        if overlap % 2 or not 0 <= overlap < overview_side / 2:
+            raise ConfigError(
+                f"overlap={overlap}: expected an even number from 0 to below half of overview_side "
+                f"({overview_side})"
+            )
         self.presence = presence
+        self.overlap = overlap
         self.overview_side = overview_side
         self.encode_chunk = encode_chunk
         self.max_new_tokens = max_new_tokens
@@ -184,6 +193,7 @@ class GeoMag(nn.Module):
         Raises:
             ContractError: the cropper ranked views it was not offered.
         """
+        plan = replace(plan, overlap=self.overlap)
         whole = geometry.overview(scene.info.size, plan.overview_side)
         known = len(looks.keys() & {whole})
         seen = self._read(scene, [whole], looks)
@@ -218,19 +228,16 @@ class GeoMag(nn.Module):
         scene: Scene,
         conversation: Conversation,
         looks: LookCache,
-        max_views: float | None = None,
+        limits: Limits = AS_PLANNED,
         threshold: float = 0.5,
     ) -> Findings:
         """Answers the last turn of a conversation.
 
-        `looks` keeps what was seen of this scene between prompts. `max_views` overrides the plan's
-        budget; `math.inf` means everything, down to native resolution.
+        `looks` keeps what was seen of this scene between prompts. Where `limits` say something, the
+        plan's own bounds do not count.
         """
         prompt = self.llm_adapter.read([conversation])[0]
-        plan = self.granularity_controller.plan(prompt, scene.info)
-        if max_views is not None:
-            stop_below = None if math.isinf(max_views) else plan.stop_below
-            plan = replace(plan, max_views=max_views, stop_below=stop_below)
+        plan = limits.applied(self.granularity_controller.plan(prompt, scene.info))
         observation = self.observe(scene, prompt, plan, looks)
         order = geometry.raster_order(observation.looks)
         seen = [observation.looks[place] for place in order]

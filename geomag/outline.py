@@ -51,6 +51,15 @@ class Window:
             min(self.bottom, other.bottom),
         )
 
+    def join(self, other: Window) -> Window:
+        """The smallest window that holds both."""
+        return Window(
+            min(self.left, other.left),
+            min(self.top, other.top),
+            max(self.right, other.right),
+            max(self.bottom, other.bottom),
+        )
+
     def grown(self, margin: int) -> Window:
         """The window and so many pixels around it."""
         return Window(

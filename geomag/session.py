@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, MutableMapping, Sequence
-from typing import overload
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from numbers import Real
+from typing import Any, overload
+
+import torch
 
 from .answer import Answer, Cost
+from .class_map import ClassMap
+from .class_prompts import class_prompts
 from .contracts import Scene
 from .errors import PromptError
 from .export.shown import shown
+from .limits import Forecast, Limits, forecast
 from .model import GeoMag
 from .values import BOX, SEG, Conversation, Look, Pixels, SceneInfo, Turn, View
 
@@ -39,7 +46,15 @@ class Session:
         self._looks = LookStore(cache_bytes)
 
     @overload
-    def ask(self, prompt: str, history: History = (), max_views: float | None = None) -> Answer: ...
+    def ask(
+        self,
+        prompt: str,
+        history: History = (),
+        max_views: float | None = None,
+        *,
+        max_tokens: int | None = None,
+        resolution: float | None = None,
+    ) -> Answer: ...
 
     @overload
     def ask(
@@ -47,6 +62,9 @@ class Session:
         prompt: list[str] | tuple[str, ...],
         history: History = (),
         max_views: float | None = None,
+        *,
+        max_tokens: int | None = None,
+        resolution: float | None = None,
     ) -> list[Answer]: ...
 
     def ask(
@@ -54,29 +72,83 @@ class Session:
         prompt: str | list[str] | tuple[str, ...],
         history: History = (),
         max_views: float | None = None,
+        *,
+        max_tokens: int | None = None,
+        resolution: float | None = None,
     ) -> Answer | list[Answer]:
         """Answers a prompt, or each of a list of prompts by itself.
 
-        `history` holds earlier questions with the texts of their answers. `max_views` bounds the
-        views beyond the overview: None leaves it to the model, 0 is the overview alone, `math.inf`
-        everything at full resolution.
+        `history` holds earlier questions with the texts of their answers. What is None below is
+        left to the model. `max_views` bounds the views beyond the overview: 0 is the overview
+        alone, `math.inf` everything at full resolution. `max_tokens`, at least 1, bounds what the
+        language model sees of them. At `resolution`, in metres per pixel (of a scene that has no
+        ground resolution, in scene pixels per pixel), a look is fine enough: with it, `math.inf` is
+        all that the model finds worth a look down to there.
 
         Raises:
             PromptError: a prompt is empty or no text, or an argument is of the wrong kind.
             SceneError: the scene cannot be read.
         """
-        _check_views(max_views)
+        limits = checked_limits(max_views, max_tokens, resolution)
         if isinstance(prompt, str):
-            return self._answer(_conversation(prompt, history), max_views)
+            return self._answer(conversation_of(prompt, history), limits)
         if not isinstance(prompt, list | tuple):
             raise PromptError(f"prompt {prompt!r}: expected a text, or a list of texts")
-        conversations = [_conversation(one, history) for one in prompt]
-        return [self._answer(conversation, max_views) for conversation in conversations]
+        conversations = [conversation_of(one, history) for one in prompt]
+        return [self._answer(conversation, limits) for conversation in conversations]
 
-    def _answer(self, conversation: Conversation, max_views: float | None) -> Answer:
+    def segment(
+        self,
+        classes: Sequence[str] | Mapping[str, str],
+        max_views: float | None = None,
+        *,
+        max_tokens: int | None = None,
+        resolution: float | None = None,
+    ) -> ClassMap:
+        """Divides the scene among classes: every pixel is of one of them, or of none.
+
+        Each class is asked for by itself, "every ship" or what a mapping of names to prompts says;
+        the earlier one wins where two are alike. The limits are those of `ask`, for each class.
+
+        Raises:
+            PromptError: a class cannot be asked for, names all of those; or as in `ask`.
+            SceneError: the scene cannot be read.
+        """
+        prompts = class_prompts(classes)
+        answers = self.ask(
+            list(prompts.values()),
+            max_views=max_views,
+            max_tokens=max_tokens,
+            resolution=resolution,
+        )
+        return ClassMap(tuple(prompts), tuple(answers))
+
+    def forecast(
+        self,
+        prompt: str,
+        history: History = (),
+        max_views: float | None = None,
+        *,
+        max_tokens: int | None = None,
+        resolution: float | None = None,
+    ) -> Forecast:
+        """What `ask` would come to at most; not a pixel is read.
+
+        Raises:
+            PromptError: as in `ask`.
+        """
+        limits = checked_limits(max_views, max_tokens, resolution)
+        model, info = self._model, self.scene.info
+        with torch.inference_mode():
+            read = model.llm_adapter.read([conversation_of(prompt, history)])[0]
+            plan = limits.applied(model.granularity_controller.plan(read, info))
+        plan = replace(plan, overlap=model.overlap)
+        return forecast(plan, info, model.llm_adapter.max_visual_tokens)
+
+    def _answer(self, conversation: Conversation, limits: Limits) -> Answer:
         began = time.perf_counter()
         scene = _Counted(self.scene)
-        findings = self._model.answer(scene, conversation, self._looks, max_views, self._threshold)
+        findings = self._model.answer(scene, conversation, self._looks, limits, self._threshold)
         looks = findings.observation.looks
         cost = Cost(
             views=len(looks),
@@ -86,7 +158,7 @@ class Session:
             tokens=findings.tokens,
             seconds=time.perf_counter() - began,
         )
-        return Answer(shown(findings), self.scene, cost, self._name)
+        return Answer(shown(findings), self.scene, cost, self._name, self._model.presence)
 
 
 class LookStore(MutableMapping[View, Look]):
@@ -144,7 +216,12 @@ def _bytes(look: Look) -> int:
     return sum(tensor.nbytes for tensor in (look.pixels, look.valid, *look.features, *encoded))
 
 
-def _conversation(prompt: object, history: History) -> Conversation:
+def conversation_of(prompt: object, history: History = ()) -> Conversation:
+    """A prompt and what was said before as turns.
+
+    Raises:
+        PromptError: the prompt is empty or no text, or the history is none.
+    """
     if not isinstance(prompt, str):
         raise PromptError(f"prompt {prompt!r}: expected a text")
     if not prompt.strip():
@@ -169,15 +246,38 @@ def _pairs(history: object) -> list[tuple[str, str]]:
     return list(history)
 
 
-def _check_views(max_views: object) -> None:
-    if max_views is None:
-        return
-    if isinstance(max_views, int | float) and not isinstance(max_views, bool):
-        whole = math.isfinite(max_views) and max_views % 1 == 0
-        fits = max_views == math.inf or (max_views >= 0 and whole)
-    else:
-        fits = False
-    if not fits:
-        raise PromptError(
-            f"max_views {max_views!r}: expected a whole number from 0 up, or math.inf"
-        )
+def checked_limits(max_views: Any = None, max_tokens: Any = None, resolution: Any = None) -> Limits:
+    """What `Session.ask` takes as limits, where it can be used.
+
+    Raises:
+        PromptError: some of it cannot; names all of that.
+    """
+    rules: tuple[tuple[str, Any, Callable[[Any], bool], str], ...] = (
+        (
+            "max_views",
+            max_views,
+            lambda number: number == math.inf or (number >= 0 and number % 1 == 0),
+            "a whole number from 0 up, or math.inf",
+        ),
+        (
+            "max_tokens",
+            max_tokens,
+            lambda number: number >= 1 and number % 1 == 0,
+            "a whole number from 1 up",
+        ),
+        (
+            "resolution",
+            resolution,
+            lambda number: 0 < number < math.inf,
+            "a number above 0, in metres per pixel",
+        ),
+    )
+    problems = [
+        f"{name} {value!r}: expected {expected}"
+        for name, value, fits, expected in rules
+        if value is not None
+        and not (isinstance(value, Real) and not isinstance(value, bool) and fits(value))
+    ]
+    if problems:
+        raise PromptError("; ".join(problems))
+    return Limits(max_views, None if max_tokens is None else int(max_tokens), resolution)

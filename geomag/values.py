@@ -126,7 +126,8 @@ class Plan:
     scene's resolution is known, else scene pixels per look pixel; None means down to native.
     `max_views` counts the views beyond the overview, a whole number or inf; 0 is the overview
     alone. `max_tokens`, at least 1, bounds the visual tokens; None leaves that to the language
-    adapter.
+    adapter. `overlap` is how many look pixels neighbouring views of a rung share; like
+    `overview_side` it is the model's, and what a controller says of it does not count.
     """
 
     level: Level
@@ -134,6 +135,7 @@ class Plan:
     stop_below: float | None = None
     max_views: float = math.inf
     max_tokens: int | None = None
+    overlap: int = 0
 
     def without_budgets(self) -> Plan:
         """The plan a cropper sees, so that no ranking can depend on the budget."""

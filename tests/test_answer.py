@@ -15,8 +15,9 @@ from geomag.export import layers
 from geomag.export.picture import draw
 from geomag.export.shown import SeenView, Shown, plain
 from geomag.geometry import overview, tiles
-from geomag.masks import SceneMask, Tile
+from geomag.masks import SceneMask
 from geomag.scenes import open_scene
+from geomag.tile import Tile
 from geomag.values import Box, Level, Size, View
 
 COST = Cost(views=2, new_views=1, pixels_read=900, share=0.5, tokens=12, seconds=0.25)

@@ -20,10 +20,13 @@ LONGEST_FUNCTION = 50
 
 # Each part of geomag imports only parts named before it; a new part takes its place here.
 ORDER = (
-    *("errors", "hookspecs", "values", "contracts", "geometry", "outline", "masks", "joining"),
-    *("assembly", "tokens", "losses", "plugins", "promises", "registry", "weights", "learning"),
-    *("model", "scenes", "data", "evaluation", "export", "answer", "session", "inference"),
-    *("engine", "testing", "predict_command", "doctor_command", "cli"),
+    *("errors", "hookspecs", "values", "contracts", "geometry", "outline", "tile", "masks"),
+    "joining",
+    *("limits", "assembly", "tokens", "losses", "plugins", "promises", "registry", "weights"),
+    *("learning", "model", "scenes", "data", "evaluation", "export", "answer"),
+    *("class_prompts", "class_map", "session"),
+    *("inference", "naming", "manifest", "job", "engine", "testing", "predict_request"),
+    *("predict_command", "doctor_command", "cli"),
 )
 NEVER_IN_CORE = re.compile(r"geomag_\w+|transformers|peft|mmseg|mmdet|mmcv|torchvision")
 VAGUE = {"utils", "misc", "helpers", "common", "base", "core", "builder"}

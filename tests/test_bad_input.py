@@ -225,7 +225,8 @@ def test_configs_that_cannot_be_used(shell: Result) -> None:
 
 def test_options_that_make_no_sense(shell: Result) -> None:
     for arguments, words in {
-        ("--threshold", "2"): "threshold 2.0",
+        ("--threshold", "2"): "--threshold '2'",
+        ("--max-views", "-3"): "--max-views '-3'",
         ("--device", "abacus"): "device abacus",
         ("-o", "out/answer.docx"): ".docx is not written; expected .json, .png",
     }.items():
@@ -233,8 +234,6 @@ def test_options_that_make_no_sense(shell: Result) -> None:
         refuses(shell, words)
     assert cli.main(["predict", "good.png", "every ship", "--config", "config.py"]) != 0
     assert "--checkpoint" in shell.capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        shell.run("--max-views", "-3")
 
 
 def test_outputs_that_cannot_be_written(shell: Result) -> None:

@@ -10,8 +10,9 @@ from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco
 
 from geomag.errors import OutputError
-from geomag.masks import SceneMask, Tile
+from geomag.masks import SceneMask
 from geomag.outline import outline
+from geomag.tile import Tile
 from geomag.values import Box, Size, View
 
 SMALL = st.tuples(st.integers(1, 12), st.integers(1, 12))

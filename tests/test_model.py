@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from geomag.errors import ContractError
+from geomag.limits import Limits
 from geomag.model import Findings, GeoMag
 from geomag.values import Level, Look, LookMasks, MaskTargets, Plan, Prompt, Size, Turn, View
 from tests.stand_ins import (
@@ -46,7 +47,7 @@ def ask(
     text: str = "every field",
 ) -> Findings:
     return model.answer(
-        scene, (Turn("user", text),), {} if looks is None else looks, max_views=max_views
+        scene, (Turn("user", text),), {} if looks is None else looks, Limits(max_views)
     )
 
 

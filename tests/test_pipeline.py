@@ -11,6 +11,7 @@ import torch
 from geomag import geometry
 from geomag.data.drawn import DrawnScenes
 from geomag.data.views import ViewSampled
+from geomag.limits import Limits
 from geomag.model import Findings, GeoMag
 from geomag.values import Look, SceneInfo, Size, Turn, View
 from tests.stand_ins import Noise
@@ -57,7 +58,7 @@ def look_around(model: GeoMag, scene: Noise, looks: dict[View, Look]) -> list[Lo
 
 
 def answer(model: GeoMag, scene: Noise, max_views: float | None = None) -> Findings:
-    return model.answer(scene, (Turn("user", "every airplane"),), {}, max_views)
+    return model.answer(scene, (Turn("user", "every airplane"),), {}, Limits(max_views))
 
 
 @pytest.mark.parametrize("cropper", CROPPERS, ids=lambda config: config["type"])

@@ -9,7 +9,7 @@ import torch
 
 from geomag import Predictor
 from geomag.errors import PromptError
-from geomag.geometry import overview, tiles
+from geomag.geometry import ZOOM, overview, rung, tiles
 from geomag.model import GeoMag
 from geomag.session import LookStore, Session
 from geomag.values import Conversation, Look, Prompt, Size, View
@@ -117,6 +117,50 @@ def test_history_is_handed_over_as_turns() -> None:
     ]
 
 
+def test_tokens_and_resolution_are_limits(predictor: Predictor) -> None:
+    session = predictor.open(Noise(Size(300, 300)))
+    assert session.ask("every ship", max_views=9).cost.tokens > 3
+    assert session.ask("every ship", max_views=9, max_tokens=3).cost.tokens == 3
+    for resolution, finest in ((100, None), (20, 2), (16, 2), (15.9, 1), (0.1, 0)):
+        for views in (None, 400, math.inf):
+            looks = session.ask("every ship", max_views=views, resolution=resolution).looks
+            assert min((rung(seen.view) for seen in looks[1:]), default=None) == finest
+
+
+def test_metres_are_those_of_the_ground(predictor: Predictor) -> None:
+    scene = np.zeros((300, 300, 3), np.uint8)
+    session = predictor.open(scene, resolution=0.5)
+    looks = session.ask("every ship", max_views=math.inf, resolution=2.0).looks
+    assert {rung(seen.view) for seen in looks[1:]} == {2, 1}
+
+
+@pytest.mark.parametrize("arguments", [{}, {"max_views": 5}, {"resolution": 4.0}, {"max_views": 0}])
+def test_a_forecast_reads_nothing_and_is_never_exceeded(
+    predictor: Predictor, arguments: dict[str, Any]
+) -> None:
+    for size in (Size(1, 1), SIZE, Size(300, 7), Size(129, 130)):
+        scene = Noise(size)
+        session = predictor.open(scene)
+        forecast = session.forecast("every ship", max_tokens=30, **arguments)
+        assert not scene.reads
+        answer = session.ask("every ship", max_tokens=30, **arguments)
+        assert answer.cost.views <= forecast.views
+        assert answer.cost.share <= forecast.share
+        assert answer.cost.tokens <= forecast.tokens == 30
+        closest = min((ZOOM ** rung(seen.view) for seen in answer.looks[1:]), default=math.inf)
+        assert closest >= forecast.finest
+        assert forecast.overview == answer.looks[0].view.size
+
+
+def test_a_low_score_is_said(predictor: Predictor) -> None:
+    scene = Noise(SIZE)
+    assert predictor.open(scene).ask("every ship").note == ""
+    answer = Predictor(GeoMag(**CONFIG, presence=0.6)).open(scene).ask("every ship")
+    assert answer.masks[0].empty
+    assert "presence threshold 0.60" in answer.note
+    assert "best 0.50" in answer.note
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -137,6 +181,15 @@ def test_history_is_handed_over_as_turns() -> None:
         ({"max_views": math.nan}, "max_views nan"),
         ({"max_views": "4"}, "max_views '4'"),
         ({"max_views": True}, "max_views True"),
+        ({"max_tokens": 0}, "max_tokens 0"),
+        ({"max_tokens": 1.5}, r"max_tokens 1\.5"),
+        ({"max_tokens": math.inf}, "max_tokens inf"),
+        ({"resolution": 0}, "resolution 0"),
+        ({"resolution": -1}, "resolution -1"),
+        ({"resolution": math.nan}, "resolution nan"),
+        ({"resolution": math.inf}, "resolution inf"),
+        ({"resolution": "1"}, "resolution '1'"),
+        ({"max_views": -1, "max_tokens": 0, "resolution": -1}, "max_views.*max_tokens.*resol"),
     ],
 )
 def test_what_cannot_be_asked_is_said_in_a_line(

@@ -35,6 +35,7 @@ from torch import Tensor, nn  # noqa: E402
 from geomag import geometry, plugins, tokens, weights  # noqa: E402
 from geomag.contracts import Cropper, LLMAdapter, Scene  # noqa: E402
 from geomag.inference import DEFAULT_MODEL  # noqa: E402
+from geomag.limits import Limits  # noqa: E402
 from geomag.model import GeoMag  # noqa: E402
 from geomag.scenes import open_scene  # noqa: E402
 from geomag.session import Session  # noqa: E402
@@ -186,7 +187,7 @@ def compare(
 def write_down(model: GeoMag, scene: Scene, max_views: float) -> Script:
     """What the framework decides for this request."""
     model.cropper = witness = Witness(model.cropper)
-    found = model.answer(scene, (Turn("user", PROMPT),), {}, max_views)
+    found = model.answer(scene, (Turn("user", PROMPT),), {}, Limits(max_views))
     model.cropper = witness.cropper
     plan, seen = found.plan, list(found.observation.looks)
     ends = [known for known, _ in witness.rounds[1:]] + [len(seen)]

@@ -18,6 +18,7 @@ from ..data.samples import LabelledSample
 from ..errors import ConfigError, GeoMagError
 from ..evaluation.outcomes import Examined, Outcome, compare
 from ..hookspecs import SLOT_KINDS
+from ..limits import AS_PLANNED, Limits
 from ..model import Findings, GeoMag, LookCache
 from ..values import Conversation, Exchange, Look, TrainingSample, View
 
@@ -60,7 +61,7 @@ class Answering(Protocol):
         scene: Scene,
         conversation: Conversation,
         looks: LookCache,
-        max_views: float | None = None,
+        limits: Limits = AS_PLANNED,
         threshold: float = 0.5,
     ) -> Findings:
         """As `GeoMag.answer`."""
@@ -86,7 +87,7 @@ class Trainable(BaseModel):
         super().__init__(data_preprocessor=ToDevice())
         self.model = build(model)
         self.loss_weights = dict(loss_weights or {})
-        self.max_views = max_views
+        self.limits = Limits(max_views)
         self.threshold = threshold
 
     def init_weights(self) -> None:
@@ -138,7 +139,7 @@ class Trainable(BaseModel):
             part.bind(truth)
         try:
             return self.model.answer(
-                sample.scene, exchange.conversation, looks, self.max_views, self.threshold
+                sample.scene, exchange.conversation, looks, self.limits, self.threshold
             )
         finally:
             for part in told:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..contracts import Shape
 from ..data.samples import LabelledSample
+from ..limits import Limits
 from ..model import Findings, GeoMag
 from ..values import Box, Look, Size, View
 from .masks import Figure, ratio
@@ -57,7 +58,9 @@ def small_objects(model: GeoMag, sample: LabelledSample, threshold: float) -> li
         everything, overview = (
             recalled(
                 marked(
-                    model.answer(sample.scene, exchange.conversation, looks, views, threshold),
+                    model.answer(
+                        sample.scene, exchange.conversation, looks, Limits(views), threshold
+                    ),
                     sample.scene.info.size,
                 ),
                 shapes,

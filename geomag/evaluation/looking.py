@@ -24,6 +24,7 @@ from ..data.facts import Facts
 from ..data.instructions import segment
 from ..data.samples import Kind, LabelledSample
 from ..errors import DataError
+from ..limits import Limits
 from ..model import Findings, GeoMag
 from ..values import Conversation, Look, Plan, Prompt, SceneInfo, View
 from .budgets import Target, enough, targets, tiles_for, views_for
@@ -159,7 +160,7 @@ class Question:
 
     def answer(self, max_views: int) -> Findings:
         findings: Findings = self.model.answer(
-            self.scene, self.conversation, self.looks, max_views, self.threshold
+            self.scene, self.conversation, self.looks, Limits(max_views), self.threshold
         )
         return findings
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ..masks import SceneMask
 from ..outline import Polygon, Ring
 from ..scenes.georeference import Georeference, Points
 from .extras import needed
+from .parts import Thing, things
 from .shown import Shown
 
 LONGEST_EDGE = 256
@@ -25,54 +27,104 @@ from it by a thousandth of a pixel or so where pixels measure decimetres."""
 class Feature:
     """One thing: `polygons` in scene pixels, which meet at corners at most.
 
-    `area_m2` is that of the ground on the ellipsoid, None where nothing is known of the scene's
-    place and scale; `score` is None where nothing gave one.
+    `score` in [0, 1] is how sure the model is of it. `area_m2` is that of the ground on the
+    ellipsoid, None where nothing is known of the scene's place and scale. `label` is the name of
+    its class in a map of classes.
     """
 
     polygons: Sequence[Polygon]
     prompt: str
-    score: float | None
+    score: float
     area_m2: float | None
     area_px: int
     source: str
     model: str
+    label: str = ""
 
 
 PROPERTIES = ("prompt", "score", "area_m2", "area_px", "source", "model")
 """What a feature carries beside its polygons, in the order of columns."""
+CLASS = "class"
+"""The column, before the others, that a map of classes has beside them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """What was found in one scene, and where its pixels lie."""
+    """What was found in one scene, and where its pixels lie; `labelled` in a map of classes."""
 
     georeference: Georeference | None
     items: tuple[Feature, ...]
+    labelled: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of what features carry beside their polygons."""
+        return (CLASS, *PROPERTIES) if self.labelled else PROPERTIES
+
+
+def value(item: Feature, column: str) -> Any:
+    """What stands in a column of a feature."""
+    return item.label if column == CLASS else getattr(item, column)
 
 
 def features(scene: Scene, answer: Shown, model: str = "") -> Features:
     """The masks of an answer: a feature for each instance, where masks are instances, and for each
     connected part of the others. Pixels that meet at a corner are connected.
 
+    An instance has its own score, a connected part the mean of the probability over its pixels.
+
     Raises:
         OutputError: the scene has a place on the ground, and pyproj is not installed.
     """
-    georeference = georeference_of(scene)
-    items = []
-    for mask in answer.masks:
-        for polygons in _things(mask):
-            items.append(
-                Feature(
-                    polygons=polygons,
-                    prompt=answer.prompt,
-                    score=mask.score,
-                    area_m2=ground_area(polygons, georeference, scene.info.resolution),
-                    area_px=pixel_area(polygons),
-                    source=scene.info.name,
-                    model=model,
-                )
-            )
-    return Features(georeference, tuple(items))
+    items = [
+        feature(scene, thing, answer.prompt, model)
+        for mask in answer.masks
+        for thing in things([[mask]])[0]
+    ]
+    return Features(georeference_of(scene), tuple(items))
+
+
+def class_features(
+    scene: Scene,
+    classes: Sequence[str],
+    prompts: Sequence[str],
+    masks: Sequence[Sequence[SceneMask]],
+    model: str = "",
+) -> Features:
+    """The masks of each class as features that share no pixel: `MaskStack` says whose each is.
+
+    Features and scores are as in `features`; what other classes leave of an instance stays one.
+
+    Raises:
+        OutputError: the scene has a place on the ground, and pyproj is not installed.
+    """
+    layers: list[Sequence[SceneMask]] = []
+    of: list[int] = []
+    for place, drawn in enumerate(masks):
+        # A class is one layer; its instances are one each, so that they stay apart.
+        own = [[mask] for mask in drawn] if any(mask.instance for mask in drawn) else [drawn]
+        layers.extend(own)
+        of.extend([place] * len(own))
+    items = [
+        feature(scene, thing, prompts[place], model, classes[place])
+        for place, layer in zip(of, things(layers), strict=True)
+        for thing in layer
+    ]
+    return Features(georeference_of(scene), tuple(items), labelled=True)
+
+
+def feature(scene: Scene, thing: Thing, prompt: str, model: str, label: str = "") -> Feature:
+    """A thing with what is known of it."""
+    return Feature(
+        polygons=thing.polygons,
+        prompt=prompt,
+        score=thing.score,
+        area_m2=ground_area(thing.polygons, georeference_of(scene), scene.info.resolution),
+        area_px=pixel_area(thing.polygons),
+        source=scene.info.name,
+        model=model,
+        label=label,
+    )
 
 
 def georeference_of(scene: Scene) -> Georeference | None:
@@ -138,13 +190,6 @@ def doubled_area(ring: Ring | Points) -> float:
     # Near the origin, so that large coordinates cost no digits.
     x, y = (points - points[0]).T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
-
-
-def _things(mask: SceneMask) -> Sequence[Sequence[Polygon]]:
-    parts = mask.to_parts()
-    if mask.instance and parts:
-        return [[polygon for part in parts for polygon in part]]
-    return parts
 
 
 def _signed(polygons: Sequence[Polygon]) -> Iterator[tuple[int, Ring]]:

@@ -148,8 +148,16 @@ def heat(image: Image, views: Sequence[SeenView], on: Stage) -> Image:
         )
         known[top:bottom, left:right] = True
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    colours = cv2.applyColorMap((judged.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    weight = np.where(known, 0.35 + 0.5 * judged.clip(0, 1), 0)[..., None]
+    return glowing(grey, np.where(known, judged, 0))
+
+
+def glowing(grey: Image, relevance: NDArray[np.float32]) -> Image:
+    """A grey image, darkened, that relevance in [0, 1] `[H, W]` lights up; 0 leaves it grey."""
+    bright = np.sqrt(relevance.clip(0, 1))
+    # From dark red on: what is relevant at all is to be seen against the grey.
+    levels = (bright * 175 + 80 * (bright > 0)).astype(np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
+    weight = 0.9 * bright[..., None]
     blended = grey * 0.6 * (1 - weight) + colours[..., ::-1] * weight
     heated: Image = blended.round().clip(0, 255).astype(np.uint8)
     return heated

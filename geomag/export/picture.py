@@ -14,7 +14,7 @@ from ..contracts import Scene, Shape
 from ..model import Findings
 from . import layers
 from .layers import Colour, Image, Stage
-from .shown import Shown, shown
+from .shown import SeenView, Shown, shown
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -37,10 +37,9 @@ def draw(scene: Scene, answer: Shown | Findings, truth: Sequence[Shape] | None =
     side = _side(plain, answer, on, labelled=truth is not None)
     height = max(main.shape[0], side.shape[0])
     wide = np.hstack(
-        [_padded(main, height, main.shape[1] + MARGIN), _padded(side, height, side.shape[1])]
+        [padded(main, height, main.shape[1] + MARGIN), padded(side, height, side.shape[1])]
     )
-    caption = _caption(answer, wide.shape[1])
-    return _framed(np.vstack([wide, caption]))
+    return framed(np.vstack([wide, caption(answer, wide.shape[1])]))
 
 
 def _main(plain: Image, answer: Shown, truth: Sequence[Shape] | None, on: Stage) -> Image:
@@ -52,24 +51,19 @@ def _main(plain: Image, answer: Shown, truth: Sequence[Shape] | None, on: Stage)
         layers.outline(image, layers.shape_bits(truth, on), layers.TRUTH, 1)
     for box in answer.boxes:
         layers.rectangle(image, on.place(box), layers.BOXES, 2)
-    colours = layers.scale_colours(answer.views)
-    places = [on.place(seen.view.box) for seen in answer.views]
-    for seen, framed in zip(answer.views[1:], places[1:], strict=True):
-        layers.rectangle(image, framed, colours[round(seen.view.scale)])
-    return _numbered(image, answer, places, colours)
+    return with_looks(image, answer.views, on)
 
 
-def _numbered(
-    image: Image,
-    answer: Shown,
-    places: Sequence[tuple[int, int, int, int]],
-    colours: dict[int, Colour],
-) -> Image:
-    """Which look came first, second, ...: a number in each corner, where there is room for it."""
+def with_looks(image: Image, views: Sequence[SeenView], on: Stage) -> Image:
+    """The image with a frame for each look, in the colour of its scale, and in its corner, where
+    there is room, whether it came first, second, ..."""
+    colours = layers.scale_colours(views)
+    for seen in views[1:]:
+        layers.rectangle(image, on.place(seen.view.box), colours[round(seen.view.scale)])
     picture = Pillow.fromarray(image)
     pen, font = ImageDraw.Draw(picture), _font(13)
-    for number, (seen, place) in enumerate(zip(answer.views, places, strict=True)):
-        left, top, right, bottom = place
+    for number, seen in enumerate(views):
+        left, top, right, bottom = on.place(seen.view.box)
         if number and min(right - left, bottom - top) >= 24:
             text = str(number)
             end = left + 6 + pen.textlength(text, font=font)
@@ -96,9 +90,9 @@ def _side(plain: Image, answer: Shown, on: Stage, labelled: bool) -> Image:
     legend = list(_legend(answer, labelled))
     return np.vstack(
         [
-            _padded(_text(lines, width), 34, width),
-            _padded(heat, height, width),
-            _text(legend, width),
+            padded(text_lines(lines, width), 34, width),
+            padded(heat, height, width),
+            text_lines(legend, width),
         ]
     )
 
@@ -129,7 +123,7 @@ def _fineness(scale: float) -> str:
     return "full resolution" if scale == 1 else f"{scale:.3g} scene pixels a pixel"
 
 
-def _text(lines: Sequence[tuple[str, Colour, Colour | None]], width: int) -> Image:
+def text_lines(lines: Sequence[tuple[str, Colour, Colour | None]], width: int) -> Image:
     """Lines of text, with a square of colour before those that explain one."""
     font, step = _font(16), 24
     picture = Pillow.new("RGB", (width, step * len(lines) + 10), PAPER)
@@ -142,10 +136,12 @@ def _text(lines: Sequence[tuple[str, Colour, Colour | None]], width: int) -> Ima
     return np.array(picture)
 
 
-def _caption(answer: Shown, width: int) -> Image:
+def caption(answer: Shown, width: int, last: str = "") -> Image:
+    """Question and answer as people read them, and a last line where there is one."""
     font = _font(22)
     lines = [(line, FADED) for line in _wrapped(answer.prompt, font, width)]
     lines += [(line, INK) for line in _wrapped(answer.text or "(no text)", font, width)]
+    lines += [(line, FADED) for line in _wrapped(last, font, width)]
     step = 32
     picture = Pillow.new("RGB", (width, step * len(lines) + MARGIN), PAPER)
     pen = ImageDraw.Draw(picture)
@@ -163,14 +159,14 @@ def _font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _padded(image: Image, height: int, width: int) -> Image:
+def padded(image: Image, height: int, width: int) -> Image:
     """The image at the top left of paper of a size."""
     paper = np.full((height, width, 3), PAPER, np.uint8)
     paper[: min(height, image.shape[0]), : min(width, image.shape[1])] = image[:height, :width]
     return paper
 
 
-def _framed(image: Image) -> Image:
+def framed(image: Image) -> Image:
     edges = ((MARGIN, MARGIN), (MARGIN, MARGIN))
     return np.stack(
         [np.pad(image[..., band], edges, constant_values=PAPER[band]) for band in range(3)], -1

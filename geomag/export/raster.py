@@ -12,22 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfileobj
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OutputError
 from ..masks import SceneMask
-from ..outline import Ring, Window
+from ..outline import Window
 from ..scenes.georeference import Georeference
 from ..values import Size
+from .colours import class_colours
 from .extras import needed
-from .features import Feature, Features, ground_area, pixel_area
-from .layers import MASKS, Colour
+from .layers import Colour
 
 NODATA = 255
 """Stands in the header for those who warp or mosaic the file; no pixel of it has the value, for a
 mask does not know where its scene has no data, and what nobody looked at is outside."""
+MOST_CLASSES = NODATA - 1
+NONE = "none"
+"""What class 0 is called."""
 BLOCK = 512
 _CELL = 4 * BLOCK
 _CACHE_MB = 64
@@ -64,7 +68,7 @@ def write_masks(
                         piece = piece | (file.read(number, window=where) > 0)
                     file.write(piece.astype(np.uint8), number, window=where)
         if len(bands) == 1:
-            _colour(file, MASKS[:1])
+            _colour(file, class_colours(1))
 
 
 def write_class_map(
@@ -82,49 +86,26 @@ def write_class_map(
         OutputError: there are more than 254 classes, the file cannot be written, or rasterio is not
             installed.
     """
-    if len(classes) >= NODATA:
-        raise OutputError(f"{len(classes)} classes do not fit a .tif of 8 bits; give at most 254")
+    if len(classes) > MOST_CLASSES:
+        raise OutputError(
+            f"{len(classes)} classes do not fit a .tif of 8 bits; give at most {MOST_CLASSES}"
+        )
     with _written(path, georeference, size, 1) as file:
         for window, numbers in blocks:
             file.write(numbers, 1, window=_slices(window))
         file.set_band_description(1, "class")
         file.update_tags(1, **{f"CLASS_{number}": name for number, name in _numbered(classes)})
-        _colour(file, [MASKS[place % len(MASKS)] for place in range(len(classes))])
+        _colour(file, class_colours(len(classes)))
 
 
-def class_features(
-    path: Path,
-    georeference: Georeference | None,
-    classes: Sequence[str],
-    source: str = "",
-    model: str = "",
-    resolution: float | None = None,
-) -> Features:
-    """The polygons of a class map that `write_class_map` wrote, one for each connected part of a
-    class; here pixels that meet at a corner are not connected, as classes fill the plane.
-
-    Raises:
-        OutputError: rasterio is not installed.
-    """
-    rasterio, shapes = needed("rasterio", _FORM), needed("rasterio.features", _FORM).shapes
-    names, items = dict(_numbered(classes)), []
-    with _quiet(rasterio), rasterio.open(path) as file:
-        # rasterio masks by a band's own values: class 0 is nobody's.
-        band = rasterio.band(file, 1)
-        for geometry, number in shapes(band, mask=band):
-            rings = [_in_pixels(ring, georeference) for ring in geometry["coordinates"]]
-            items.append(
-                Feature(
-                    polygons=[rings],
-                    prompt=names[int(number)],
-                    score=None,
-                    area_m2=ground_area([rings], georeference, resolution),
-                    area_px=pixel_area([rings]),
-                    source=source,
-                    model=model,
-                )
-            )
-    return Features(georeference, tuple(items))
+def category_names(classes: Sequence[str]) -> str:
+    """What stands in the file `NAME.tif.aux.xml` beside a map of classes, where GDAL, and so QGIS,
+    looks for the names of its values: TIFF has no place for them."""
+    names = "".join(f"      <Category>{escape(name)}</Category>\n" for name in (NONE, *classes))
+    return (
+        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
+        f"{names}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
+    )
 
 
 @contextmanager
@@ -192,12 +173,3 @@ def _numbered(things: Sequence[Any]) -> Iterable[tuple[int, Any]]:
 
 def _slices(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
     return (window.top, window.bottom), (window.left, window.right)
-
-
-def _in_pixels(ring: Sequence[tuple[float, float]], georeference: Georeference | None) -> Ring:
-    """A closed ring of the map, which runs along the edges of pixels."""
-    points = np.array(ring[:-1])
-    if georeference is not None:
-        points = georeference.to_pixels(points)
-    edges: Ring = np.round(points).tolist()
-    return edges

@@ -15,7 +15,7 @@ from ..errors import OutputError
 from ..outline import Ring
 from ..scenes.georeference import Georeference, Points
 from .extras import needed
-from .features import PROPERTIES, Feature, Features, degrees, doubled_area
+from .features import Feature, Features, degrees, doubled_area, value
 
 LAYER = "answer"
 DECIMALS = 10
@@ -50,14 +50,14 @@ def write_geojson(path: Path, answers: Sequence[Features]) -> None:
         separator = "\n"
         for found in answers:
             for item in found.items:
-                feature = _geojson(item, found.georeference)
+                feature = _geojson(item, found)
                 file.write(separator + json.dumps(feature, ensure_ascii=False, allow_nan=False))
                 separator = ",\n"
         file.write(f"\n]{closing}\n")
 
 
 def write_geopackage(path: Path, answers: Sequence[Features]) -> None:
-    """A GeoPackage with one layer, `answer`, in the CRS of the scene.
+    """A GeoPackage with one layer, `answer`, in the CRS of the scene; all of one kind of features.
 
     Of scenes without a CRS it holds pixel coordinates, y down, in GeoPackage's undefined plane.
 
@@ -78,6 +78,7 @@ def write_geopackage(path: Path, answers: Sequence[Features]) -> None:
     geometry = np.empty(len(shapes), object)
     geometry[:] = [shapely.to_wkb(shapely.MultiPolygon(shape)) for shape in shapes]
     options = {} if crs is not None else {"SRID": str(UNDEFINED_CARTESIAN)}
+    columns = answers[0].columns
     # In memory, because SQLite would leave journals beside a file that fails.
     package = io.BytesIO()
     try:
@@ -86,8 +87,8 @@ def write_geopackage(path: Path, answers: Sequence[Features]) -> None:
             raw.write(
                 package,
                 geometry=geometry,
-                field_data=_columns(items),
-                fields=np.array(PROPERTIES),
+                field_data=_data(items, columns),
+                fields=np.array(columns),
                 layer=LAYER,
                 driver="GPKG",
                 geometry_type="MultiPolygon",
@@ -101,16 +102,16 @@ def write_geopackage(path: Path, answers: Sequence[Features]) -> None:
     path.write_bytes(package.getbuffer())
 
 
-def _geojson(item: Feature, georeference: Georeference | None) -> dict[str, Any]:
+def _geojson(item: Feature, found: Features) -> dict[str, Any]:
     polygons = [
-        [_closed(ring, georeference, hole=place > 0) for place, ring in enumerate(polygon)]
+        [_closed(ring, found.georeference, hole=place > 0) for place, ring in enumerate(polygon)]
         for polygon in item.polygons
     ]
     if len(polygons) == 1:
         geometry = {"type": "Polygon", "coordinates": polygons[0]}
     else:
         geometry = {"type": "MultiPolygon", "coordinates": polygons}
-    properties = {name: getattr(item, name) for name in PROPERTIES}
+    properties = {column: value(item, column) for column in found.columns}
     return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
@@ -134,9 +135,9 @@ def _shape(item: Feature, georeference: Georeference | None) -> list[tuple[Point
     return shape
 
 
-def _columns(items: Sequence[Feature]) -> list[Any]:
+def _data(items: Sequence[Feature], columns: Sequence[str]) -> list[Any]:
     kinds = {"score": float, "area_m2": float, "area_px": np.int64}
     return [
-        np.array([getattr(item, name) for item in items], kinds.get(name, object))
-        for name in PROPERTIES
+        np.array([value(item, column) for item in items], kinds.get(column, object))
+        for column in columns
     ]

@@ -41,8 +41,8 @@ class ArrayScene:
     def read(self, view: View, side: int) -> Pixels:
         """The view on a canvas of `side` x `side` pixels, anchored at the top left.
 
-        Every view pixel is the mean of the valid pixels it covers; it is valid where at least half
-        of it is. A window with a fractional border is read to the nearest whole pixel.
+        Every view pixel is the mean of the valid pixels it covers; it is valid where any of
+        them is. A window with a fractional border is read to the nearest whole pixel.
         """
         window = nearest_window(view)
         part = self._array[window]
@@ -85,7 +85,7 @@ def averaged(
 def on_canvas(
     seen: NDArray[np.floating[Any]], share: NDArray[np.floating[Any]] | None, side: int
 ) -> Pixels:
-    """Values `[h, w, 1 | 3]` at the top left of a square canvas, valid where half of a pixel is.
+    """Values `[h, w, 1 | 3]` at the top left of a square canvas, valid where any of a pixel is.
 
     `share [h, w]` is the part of each pixel that is valid, None for all of all.
     """
@@ -93,7 +93,7 @@ def on_canvas(
     pixels = np.zeros((3, side, side), np.float32)
     inside = np.zeros((side, side), np.bool_)
     pixels[:, :height, :width] = seen.transpose(2, 0, 1)
-    inside[:height, :width] = True if share is None else share >= 0.5
+    inside[:height, :width] = True if share is None else share > 0
     if share is not None:
         pixels *= inside
     return Pixels(torch.from_numpy(pixels), torch.from_numpy(inside))

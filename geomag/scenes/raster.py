@@ -81,8 +81,8 @@ class RasterScene:
     def read(self, view: View, side: int) -> Pixels:
         """The view on a canvas of `side` x `side` pixels, anchored at the top left.
 
-        Every view pixel is the mean of the valid pixels it covers; it is valid where at least half
-        of it is. A window with a fractional border is read to the nearest whole pixel.
+        Every view pixel is the mean of the valid pixels it covers; it is valid where any of
+        them is. A window with a fractional border is read to the nearest whole pixel.
 
         Raises:
             SceneError: the file is damaged, or so large that it needs overviews for this.
@@ -105,8 +105,7 @@ class RasterScene:
 def pixels_of(means: AreaMeans, side: int) -> Pixels:
     """Means as a view on a canvas of `side` x `side` pixels."""
     values = means.sums / np.maximum(means.share, 1e-9)
-    # Shares are sums; half of a pixel may come out as a little less.
-    return on_canvas(values.transpose(1, 2, 0).clip(0, 1), means.share + 1e-6, side)
+    return on_canvas(values.transpose(1, 2, 0).clip(0, 1), means.share, side)
 
 
 def placed(

@@ -20,8 +20,10 @@ from geomag.data.views import ViewSampled, collate
 from geomag.engine.trainable import Answering, Trainable, build
 from geomag.engine.trainable import outcome as outcome_of
 from geomag.errors import ConfigError, GeoMagError
-from geomag.masks import SceneMask, Tile
+from geomag.limits import AS_PLANNED, Limits
+from geomag.masks import SceneMask
 from geomag.model import Findings, GeoMag, LookCache, Observation
+from geomag.tile import Tile
 from geomag.values import (
     SEG,
     Box,
@@ -143,7 +145,7 @@ class Guess(torch.nn.Module):
     def __init__(self, sure: float = 0.0) -> None:
         super().__init__()
         self.sure = torch.nn.Parameter(torch.tensor(float(sure)))
-        self.asked: list[tuple[float | None, float]] = []
+        self.asked: list[tuple[Limits, float]] = []
 
     def loss(self, samples: Sequence[TrainingSample]) -> dict[str, torch.Tensor]:
         return {"loss_guess": (self.sure - len(samples)) ** 2}
@@ -153,10 +155,10 @@ class Guess(torch.nn.Module):
         scene: Scene,
         conversation: Conversation,
         looks: LookCache,
-        max_views: float | None = None,
+        limits: Limits = AS_PLANNED,
         threshold: float = 0.5,
     ) -> Findings:
-        self.asked.append((max_views, threshold))
+        self.asked.append((limits, threshold))
         size = scene.info.size
         return answered(
             size, [(self.sure.item(), np.full((size.height, size.width), 255, np.uint8))]
@@ -193,7 +195,7 @@ def test_another_model_trains_and_is_tested_by_the_same_steps() -> None:
     sample = SCENES[0]
     examined = trainable.eval().test_step(collate([sample]))[0]
     assert len(examined.outcomes) == len(sample.exchanges)
-    assert trainable.model.asked == [(3, 0.25)] * len(sample.exchanges)
+    assert trainable.model.asked == [(Limits(max_views=3), 0.25)] * len(sample.exchanges)
     assert {one.overlap.predicted for one in examined.outcomes} == {sample.scene.info.size.area}
     assert {one.score for one in examined.outcomes} == {trainable.model.sure.item()}
 

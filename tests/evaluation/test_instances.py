@@ -13,8 +13,10 @@ from geomag.data.facts import Facts
 from geomag.data.instructions import segment
 from geomag.data.samples import Bitmap, Kind, LabelledSample, Polygons
 from geomag.evaluation.instances import SmallObject, recall, recalled, small_objects
-from geomag.masks import SceneMask, Tile
+from geomag.limits import Limits
+from geomag.masks import SceneMask
 from geomag.scenes.array import ArrayScene
+from geomag.tile import Tile
 from geomag.values import Box, Size, Turn, View
 
 SIZE = Size(100, 100)
@@ -68,13 +70,13 @@ class Told:
     """Marks a corner of 5 x 5 pixels with all tiles, and one of 50 x 50 from the overview."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, float]] = []
+        self.asked: list[tuple[str, float | None]] = []
 
     def answer(
-        self, scene: object, turns: Sequence[Turn], looks: object, views: float, threshold: float
+        self, scene: object, turns: Sequence[Turn], looks: object, limits: Limits, threshold: float
     ) -> SimpleNamespace:
-        self.asked.append((turns[-1].text, views))
-        side = 5 if views else 50
+        self.asked.append((turns[-1].text, limits.max_views))
+        side = 5 if limits.max_views else 50
         levels = np.zeros((SIZE.height, SIZE.width), np.uint8)
         levels[:side, :side] = 255
         view = View(Box(0, 0, SIZE.width, SIZE.height), SIZE, SIZE)

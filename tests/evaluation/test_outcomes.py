@@ -7,7 +7,8 @@ import pytest
 
 from geomag.data.samples import Bitmap, Polygons
 from geomag.evaluation.outcomes import Examined, Outcome, OutcomeKeeper, Overlap, compare
-from geomag.masks import SceneMask, Tile
+from geomag.masks import SceneMask
+from geomag.tile import Tile
 from geomag.values import Box, Size, View
 
 SIZE = Size(70, 90)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from pyproj import CRS
 
 from geomag.answer import Answer, Cost
+from geomag.class_map import ClassMap
 from geomag.export.shown import Shown
-from geomag.masks import SceneMask, Tile
+from geomag.masks import SceneMask
 from geomag.scenes.georeference import Georeference
+from geomag.tile import Tile
 from geomag.values import Box, Level, Pixels, SceneInfo, Size, View
 
 COST = Cost(views=2, new_views=1, pixels_read=900, share=0.5, tokens=12, seconds=0.25)
@@ -62,6 +65,21 @@ def answer(
 def instances(found: Answer) -> Answer:
     masks = tuple(replace(mask, instance=True) for mask in found.masks)
     return replace(found, shown=replace(found.shown, masks=masks))
+
+
+def mapped(*classes: list[SceneMask], scene: Any = None, names: str = "abcdefgh") -> ClassMap:
+    """The first class is called a, the second b."""
+    size = next(mask.size for masks in classes for mask in masks)
+    scene = scene or PlacedScene(size)
+    answers = [
+        replace(
+            answer(np.zeros((1, 1), bool)),
+            shown=Shown(f"every {name}", "", Level.PIXEL, tuple(masks), (), ()),
+            scene=scene,
+        )
+        for name, masks in zip(names, classes, strict=False)
+    ]
+    return ClassMap(tuple(names[: len(classes)]), tuple(answers))
 
 
 def ring_with_island() -> np.ndarray:

@@ -14,9 +14,10 @@ from pyproj import CRS, Transformer
 from geomag.answer import Answer
 from geomag.errors import OutputError
 from geomag.export.features import Features, along, features
-from geomag.masks import SceneMask, Tile
+from geomag.masks import SceneMask
 from geomag.outline import Polygon, Ring
 from geomag.scenes.georeference import Georeference
+from geomag.tile import Tile
 from geomag.values import Box, Size, View
 from tests.export.answers import (
     TENTH,
@@ -115,6 +116,17 @@ def test_a_feature_for_each_part_or_for_each_instance() -> None:
     assert whole.area_m2 == dense.sum() * 0.25
     assert (whole.prompt, whole.score) == ("every ship", 0.75)
     assert (whole.source, whole.model) == ("harbour.tif", "tiny/default 0.3")
+
+
+def test_a_part_is_scored_by_its_own_pixels_and_an_instance_as_a_whole() -> None:
+    scene = Size(40, 1100)
+    levels = np.zeros((40, 1100), np.uint8)
+    levels[5:10, 100:1050], levels[20:30, 3:7], levels[30, 7] = 204, 255, 153
+    view = View(Box(0, 0, 1100, 40), scene, scene)
+    found = answer(SceneMask(scene, (Tile(view, levels),), 0, 0.75))
+    scores = {item.area_px: item.score for item in of(found).items}
+    assert scores == {5 * 950: pytest.approx(0.8), 41: pytest.approx((40 + 0.6) / 41)}
+    assert [item.score for item in of(instances(found)).items] == [0.75]
 
 
 def test_what_is_not_there_is_no_feature() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,12 +13,11 @@ from pyproj import CRS
 from geomag.answer import save_all
 from geomag.errors import OutputError
 from geomag.export.layers import MASKS
-from geomag.export.raster import class_features, write_class_map
-from geomag.export.vector import write_geopackage
+from geomag.export.raster import category_names, write_class_map
 from geomag.outline import Window
 from geomag.scenes.georeference import Georeference
 from geomag.values import Size
-from tests.export.answers import TENTH, UTM, WGS84, answer, burnt, native, ring_with_island
+from tests.export.answers import TENTH, UTM, WGS84, answer, native, ring_with_island
 
 NOT_PLACED = pytest.mark.filterwarnings(
     "ignore::rasterio.errors.NotGeoreferencedWarning",
@@ -89,35 +89,40 @@ def test_bands_cover_the_same_ground(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_class_map_and_its_polygons(tmp_path: Path) -> None:
+def test_a_class_map_has_numbers_names_and_colours(tmp_path: Path) -> None:
     coarse = np.random.default_rng(0).integers(0, 4, (86, 100)).astype(np.uint8)
     numbers = coarse.repeat(7, axis=0).repeat(7, axis=1)[:600]
-    numbers[:300, :400] = 2
-    numbers[100:120, 100:150] = 0
     blocks = [
         (Window(left, top, min(left + 512, 700), min(top + 512, 600)), numbers[top:, left:])
         for top in (0, 512)
         for left in (0, 512)
     ]
-    cut = [(window, part[: window.height, : window.width]) for window, part in blocks]
-    classes, size = ["water", "forêt", "road"], Size(600, 700)
+    cut = [(w, part[: w.height, : w.width]) for w, part in blocks]
+    size, classes = Size(600, 700), ["water", "forêt", "road"]
     path = tmp_path / "classes.tif"
     write_class_map(path, TENTH, size, classes, cut)
     with rasterio.open(path) as file:
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert file.tags(1) == {"CLASS_1": "water", "CLASS_2": "forêt", "CLASS_3": "road"}
         assert file.colormap(1)[3] == (*MASKS[2], 255)
+        assert file.nodata == 255
         assert np.array_equal(file.read(1), numbers)
-    found = class_features(path, TENTH, classes, "scene.tif", "tiny 1")
-    for number, name in enumerate(classes, 1):
-        polygons = [item.polygons[0] for item in found.items if item.prompt == name]
-        rings = [[np.array(ring) for ring in polygon] for polygon in polygons]
-        assert np.array_equal(burnt(rings, numbers.shape), numbers == number)
-    assert sum(item.area_px for item in found.items) == (numbers > 0).sum()
-    largest = max(found.items, key=lambda item: item.area_px)
-    assert largest.area_m2 == pytest.approx(largest.area_px * 0.01, rel=2e-3)
-    assert (largest.score, largest.source, largest.model) == (None, "scene.tif", "tiny 1")
-    write_geopackage(tmp_path / "classes.gpkg", [found])
+
+
+def test_the_names_of_values_are_those_of_the_classes() -> None:
+    names = category_names(["a <b> & 'c'", "forêt"])
+    band = ElementTree.fromstring(names)[0]
+    assert band.attrib == {"band": "1"}
+    assert [item.text for item in band[0]] == ["none", "a <b> & 'c'", "forêt"]
+
+
+def test_as_many_classes_as_fit_have_colours_of_their_own(tmp_path: Path) -> None:
+    names = [f"class {number}" for number in range(254)]
+    write_class_map(tmp_path / "a.tif", TENTH, Size(1, 1), names, [])
+    with rasterio.open(tmp_path / "a.tif") as file:
+        colours = [file.colormap(1)[number] for number in range(1, 255)]
+    assert len(set(colours)) == 254
+    assert colours[: len(MASKS)] == [(*colour, 255) for colour in MASKS]
 
 
 def test_more_classes_than_fit_are_refused(tmp_path: Path) -> None:
@@ -130,7 +135,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 import rasterio.shutil
-from geomag.masks import SceneMask, Tile
+from geomag.masks import SceneMask
+from geomag.tile import Tile
 from geomag.values import Box, Size, View
 from tests.export.answers import TENTH, answer
 scene, random = Size(30_000, 30_000), np.random.default_rng(0)

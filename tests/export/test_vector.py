@@ -124,11 +124,12 @@ def test_geojson_carries_what_is_known(tmp_path: Path) -> None:
     for feature in collection["features"]:
         about = feature["properties"]
         assert about["prompt"] == 'every "ship", été'
-        assert (about["score"], about["source"]) == (0.75, "harbour.tif")
+        assert (about["score"], about["source"]) == (1, "harbour.tif")
         assert about["model"] == "tiny/default 0.3"
         assert about["area_m2"] == pytest.approx(about["area_px"] * 0.01, rel=2e-3)
     (whole,) = saved(instances(found), tmp_path / "a.geojson")["features"]
     assert len(whole["geometry"]["coordinates"]) == 4
+    assert whole["properties"]["score"] == 0.75
 
 
 def test_without_a_place_geojson_holds_pixels_and_says_so(tmp_path: Path) -> None:

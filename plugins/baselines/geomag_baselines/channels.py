@@ -21,6 +21,7 @@ from geomag.assembly import assemble
 from geomag.contracts import Scene
 from geomag.data.words import noun
 from geomag.errors import ConfigError
+from geomag.limits import AS_PLANNED, Limits
 from geomag.masks import SceneMask
 from geomag.model import Findings, LookCache, Observation
 from geomag.registry import VISION_ENCODERS
@@ -145,7 +146,7 @@ class ClassChannels(nn.Module):
         scene: Scene,
         conversation: Conversation,
         looks: LookCache,
-        max_views: float | None = None,
+        limits: Limits = AS_PLANNED,
         threshold: float = 0.5,
     ) -> Findings:
         """Answers the last turn from one look at the whole scene; the views are not bounded."""

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from geomag.geometry import overview
+from geomag.limits import Limits
 from geomag.model import Findings
 from geomag.scenes.array import ArrayScene
 from geomag.values import Pixels, Size, Turn, View
@@ -142,7 +143,7 @@ def test_a_scene_is_read_and_encoded_once_for_all_its_prompts() -> None:
 def test_the_whole_scene_is_looked_at_whatever_the_budget() -> None:
     array = painted(700, 40, (RED, (600, 4, 9, 9)))
     for budget in (None, 0, 3, math.inf):
-        found = ask(reader(), array, "every ship", max_views=budget)
+        found = ask(reader(), array, "every ship", limits=Limits(budget))
         assert len(found.observation.looks) == 1
         assert marked(found).sum() == 81
 

@@ -23,9 +23,11 @@ class Cropper(nn.Module):
     """The prompt turns channels of the fused features up and down; what is left is relevance.
 
     Maps have a stride of 8, or the finest there is above it: small things survive, and a further
-    prompt about known looks costs little. Views that should be fullest of the target come first.
-    One whose relevance is nowhere `threshold` is not worth a closer look; one that nothing is known
-    about is, after all others.
+    prompt about known looks costs little. Views that should be fullest of the target come first, of
+    every rung in turn: from far above small things do not show, so what they fill is found by
+    looking at all of the next rung, and not by following the first that was found down to native.
+    A view whose relevance is nowhere `threshold` is not worth a closer look; one that nothing is
+    known about is, after all others.
     """
 
     def __init__(
@@ -68,12 +70,17 @@ class Cropper(nn.Module):
         known = [None if opinion is None else opinion.detach() for opinion in relevance]
         highest = geometry.relevance_of(candidates, looks, known)
         mean = geometry.relevance_of(candidates, looks, known, torch.mean)
-        worth = [
-            (share is None, 0.0 if share is None else -share, place)
-            for place, (likely, share) in enumerate(zip(highest, mean, strict=True))
-            if likely is None or likely >= self.threshold
-        ]
-        return [candidates[place] for _, _, place in sorted(worth)]
+        rungs: dict[int, list[tuple[bool, float, int]]] = {}
+        for place, (likely, share) in enumerate(zip(highest, mean, strict=True)):
+            if likely is None or likely >= self.threshold:
+                worth = (share is None, -(share or 0.0), place)
+                rungs.setdefault(-geometry.rung(candidates[place]), []).append(worth)
+        turns = sorted(
+            (unknown, turn, rung, place)
+            for rung, views in rungs.items()
+            for turn, (unknown, _, place) in enumerate(sorted(views))
+        )
+        return [candidates[place] for *_, place in turns]
 
     def _judge(self, looks: Sequence[Look], prompt: Prompt) -> Tensor:
         """Looks of one shape to `[N, h/s, w/s]`."""

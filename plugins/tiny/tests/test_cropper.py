@@ -82,6 +82,20 @@ def test_ranks_the_relevant_first_and_stops(look: Looker, cropper: Cropper) -> N
     assert cropper.rank([seen], [None], views, PLAN) == views
 
 
+def test_every_rung_has_its_turn_the_coarser_one_first(look: Looker, cropper: Cropper) -> None:
+    size = Size(1024, 1024)
+    whole = look(view=geometry.overview(size, 64))
+    near = look(view=geometry.tiles(size, 64, 4)[5])
+    views = geometry.candidates([whole, near], PLAN, SceneInfo(size))
+    opinion = torch.full((8, 8), 0.2)
+    opinion[0, 7] = 0.3
+    ranked = cropper.rank([whole, near], [opinion, torch.full((8, 8), 0.9)], views, PLAN)
+    assert set(ranked) == set(views)
+    assert [geometry.rung(view) for view in ranked] == [1, 0] * 15 + [0]
+    # What is known of the corner speaks for it among the views of its rung.
+    assert ranked[0] == geometry.tiles(size, 64, 4)[3]
+
+
 @pytest.mark.parametrize("strides", [(4,), (8, 16, 32), (4, 4, 8)])
 def test_fits_encoders_of_other_strides(strides: tuple[int, ...], read: Reader) -> None:
     dims = (8,) * len(strides)
