@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import ConfigError
 from .values import Box, Look, Plan, SceneInfo, Size, View
 
 ZOOM = 4
@@ -27,6 +28,19 @@ def overview(scene: Size, side: int) -> View:
     shrink = min(1.0, side / max(scene.height, scene.width))
     size = Size(max(1, round(scene.height * shrink)), max(1, round(scene.width * shrink)))
     return View(Box(0, 0, scene.width, scene.height), size, scene)
+
+
+def check_overlap(overlap: int, side: int) -> None:
+    """Lets pass what neighbouring views of `side` pixels can share.
+
+    Raises:
+        ConfigError: it is odd, negative, or half of the side.
+    """
+    if overlap % 2 or not 0 <= overlap < side / 2:
+        raise ConfigError(
+            f"overlap={overlap}: expected an even number from 0 to below half of a view's side "
+            f"({side})"
+        )
 
 
 def rungs(scene: Size, side: int) -> tuple[int, ...]:

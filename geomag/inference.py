@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from numpy.typing import NDArray
 
-from . import plugins, weights
+from . import geometry, plugins, weights
 from .contracts import Scene
 from .errors import CheckpointError, ConfigError
 from .hookspecs import SLOT_KINDS
@@ -30,9 +30,10 @@ class Predictor:
 
     A pixel belongs to a mask where its probability lies above `threshold`. The model is moved to
     `device` and `dtype`, where given, and is in evaluation mode from then on. Answers say `name`.
+    `overlap` changes how many pixels neighbouring views share, and blend in, where given.
 
     Raises:
-        ConfigError: the device, the type or the threshold does not exist.
+        ConfigError: the device, the type, the threshold or the overlap does not exist.
     """
 
     def __init__(
@@ -42,9 +43,13 @@ class Predictor:
         dtype: str | torch.dtype | None = None,
         threshold: float = 0.5,
         name: str = "",
+        overlap: int | None = None,
     ) -> None:
         if not 0 <= threshold < 1:
             raise ConfigError(f"threshold {threshold}: expected a number from 0 up to below 1")
+        if overlap is not None:
+            geometry.check_overlap(overlap, model.overview_side)
+            model.overlap = overlap
         self.model = model.to(usable_device(device), _dtype(dtype)).eval()
         self.threshold = threshold
         self.name = name
@@ -55,6 +60,7 @@ class Predictor:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         threshold: float = 0.5,
+        overlap: int | None = None,
     ) -> Self:
         """The model that is shipped with `plugins/tiny`, on the CPU unless told otherwise.
 
@@ -72,7 +78,7 @@ class Predictor:
                 "--config ... --checkpoint ..."
             )
         config, file = embedded["config"], embedded["weights"]
-        predictor = cls.from_config(config, file, device, dtype, threshold)
+        predictor = cls.from_config(config, file, device, dtype, threshold, overlap)
         predictor.name = f"{DEFAULT_MODEL} {plugin.version}"
         return predictor
 
@@ -84,6 +90,7 @@ class Predictor:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         threshold: float = 0.5,
+        overlap: int | None = None,
     ) -> Self:
         """The model that a config describes, with the weights of a checkpoint, all of them.
 
@@ -99,7 +106,7 @@ class Predictor:
         )  # first, because it fails sooner than a model is built
         model = GeoMag(**_arguments(config))
         weights.load(model, contents, Path(checkpoint))
-        return cls(model, device, dtype, threshold, Path(checkpoint).name)
+        return cls(model, device, dtype, threshold, Path(checkpoint).name, overlap)
 
     def open(
         self,

@@ -28,7 +28,7 @@ from .contracts import (
     Scene,
     VisionEncoder,
 )
-from .errors import ConfigError, ContractError
+from .errors import ContractError
 from .limits import AS_PLANNED, Limits
 from .masks import SceneMask
 from .registry import SLOTS, Borrowed
@@ -106,11 +106,7 @@ class GeoMag(nn.Module):
         overlap: int = 0,
     ) -> None:
         super().__init__()
-        if overlap % 2 or not 0 <= overlap < overview_side / 2:
-            raise ConfigError(
-                f"overlap={overlap}: expected an even number from 0 to below half of overview_side "
-                f"({overview_side})"
-            )
+        geometry.check_overlap(overlap, overview_side)
         self.presence = presence
         self.overlap = overlap
         self.overview_side = overview_side

@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a text file with a prompt on each line (# begins a comment), instead of PROMPT",
     )
     what.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help="instead of PROMPT, names as in ship,airplane, among which a map divides the scene",
+    )
+    what.add_argument(
         "--region",
         metavar="REGION",
         help="the part of the scene to look at: xmin,ymin,xmax,ymax in its coordinate reference "
@@ -56,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--device", help="where to compute, as in cpu or cuda:0")
     model.add_argument(
         "--threshold", default="0.5", help="probability above which a pixel is marked (0.5)"
+    )
+    model.add_argument(
+        "--overlap",
+        metavar="PIXELS",
+        help="how much neighbouring views share: masks blend there, at the cost of more views",
     )
     _forgive(parser)
 
@@ -146,6 +156,8 @@ def run(arguments: argparse.Namespace) -> str:
     if request.region is not None:
         scene = ClippedScene(scene, request.region)
     session = _predictor(arguments, request).open(scene)
+    if request.classes:
+        return _mapped(session, request, path)
     answers = _asked(session, request)
     written = [*_saved(answers, request, path), *_explained(answers, request, path)]
     lines = [line for answer in answers for line in _lines(answer, len(answers) > 1)]
@@ -157,11 +169,11 @@ def run(arguments: argparse.Namespace) -> str:
 def _predictor(arguments: argparse.Namespace, request: Request) -> Predictor:
     from .inference import Predictor
 
-    threshold, device = request.threshold, arguments.device
+    device, threshold, overlap = arguments.device, request.threshold, request.overlap
     if arguments.config is None:
-        return Predictor.default(device, threshold=threshold)
+        return Predictor.default(device, threshold=threshold, overlap=overlap)
     return Predictor.from_config(
-        arguments.config, arguments.checkpoint, device, threshold=threshold
+        arguments.config, arguments.checkpoint, device, threshold=threshold, overlap=overlap
     )
 
 
@@ -176,6 +188,17 @@ def _lines(answer: Answer, several: bool) -> Iterator[str]:
     yield str(answer.cost)
     if answer.note:
         yield answer.note
+
+
+def _mapped(session: Session, request: Request, scene: Path) -> str:
+    """Divides the scene among classes."""
+    from .naming import written_by
+    from .predict_request import MAP
+
+    found = session.segment(request.classes, **asdict(request.limits))
+    files = [path for path, _ in written_by(request.outputs, scene, MAP)]
+    written = [str(file) for path in files for file in found.save(path)]
+    return "\n".join([found.text, str(found.cost), *(f"wrote {file}" for file in written)])
 
 
 def _saved(answers: Sequence[Answer], request: Request, scene: Path) -> Iterator[Path]:
@@ -230,6 +253,7 @@ def _job(arguments: argparse.Namespace, request: Request) -> str:
         "config": arguments.config,
         "checkpoint": arguments.checkpoint,
         "threshold": request.threshold,
+        "overlap": request.overlap,
         "region": arguments.region,
         "explain": arguments.explain,
         **asdict(request.limits),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from .class_prompts import class_prompts
 from .errors import ConfigError, GeoMagError, OutputError, PromptError, SceneError
 from .export.explain import check_picture
 from .inference import usable_device
@@ -21,6 +22,8 @@ from .scenes.region import Region
 from .session import conversation_of
 
 ALL = "all"
+MAP = ("map",)
+"""What stands for the classes of a map in the name of a file."""
 T = TypeVar("T")
 
 
@@ -38,6 +41,8 @@ class Request:
     region: Region | None
     limits: Limits
     threshold: float
+    overlap: int | None
+    classes: tuple[str, ...]
     shard: tuple[int, int]
     job: bool
 
@@ -54,10 +59,19 @@ def checked(arguments: argparse.Namespace) -> Request:
         problems.add("--config and --checkpoint are of no use without each other; give both")
     tried(usable_device, arguments.device)
     given: list[str] = arguments.given
-    prompts = tried(_prompts, given, arguments.prompts) or ()
-    names = given if arguments.prompts is not None else given[:-1]
+    if arguments.prompts is not None and arguments.classes is not None:
+        problems.add("--prompts and --classes ask for different things; give one of them")
+    classes = tried(_classes, arguments.classes) or {}
+    mapped = arguments.classes is not None
+    asked = () if mapped else tried(_prompts, given, arguments.prompts) or ()
+    prompts = tuple(classes.values()) or asked
+    names = given if arguments.prompts is not None or mapped else given[:-1]
     scenes = tried(_scenes, names, arguments.each) or ()
     job = len(scenes) > 1 or arguments.each or arguments.shard is not None
+    if mapped and arguments.explain is not None:
+        problems.add("--explain shows one question; leave it out with --classes")
+    if job and mapped:
+        problems.add("--classes makes a map of one scene; give one, without --each and --shard")
     if len(scenes) == 1 and not job:
         tried(open_scene, scenes[0])
     threshold = tried(_threshold, arguments.threshold)
@@ -73,6 +87,8 @@ def checked(arguments: argparse.Namespace) -> Request:
             tried(_resolution, arguments.resolution),
         ),
         0.5 if threshold is None else threshold,
+        tried(_overlap, arguments.overlap),
+        tuple(classes),
         tried(_shard, arguments.shard) or (1, 1),
         job,
     )
@@ -102,6 +118,10 @@ class _Problems:
         """Ends here if there is any."""
         if self._found:
             raise ConfigError("; ".join(dict.fromkeys(self._found)))
+
+
+def _classes(text: str | None) -> dict[str, str] | None:
+    return None if text is None else class_prompts(text.split(","))
 
 
 def _prompts(given: Sequence[str], file: str | None) -> tuple[str, ...]:
@@ -190,6 +210,14 @@ def _resolution(text: str | None) -> float | None:
     return number
 
 
+def _overlap(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) % 2:
+        raise ConfigError(f"--overlap {text!r}: expected an even number of pixels from 0 up")
+    return int(text)
+
+
 def _threshold(text: str) -> float:
     number = _number(text)
     if not 0 <= number < 1:
@@ -220,7 +248,8 @@ def _check_outputs(request: Request, dry: bool, problems: _Problems) -> None:
     for name in (*request.outputs, *request.explain):
         if name in request.explain:
             problems.tried(check_picture, Path(name))
-        written = problems.tried(written_by, [name], scene, request.prompts or ("prompt",))
+        asked = MAP if request.classes else request.prompts or MAP
+        written = problems.tried(written_by, [name], scene, asked)
         files += [file for file, _ in written or ()]
         if request.job and SCENE not in name:
             problems.add(f"{name}: one name for all scenes; put {SCENE} into it")

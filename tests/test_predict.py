@@ -249,3 +249,35 @@ def test_all_that_is_wrong_is_said_at_once_and_before_a_model_is_loaded(
     wrong += ("--region", "1,2", "--device", "abacus", "-o", "a.docx", "-o", "config.py/b.json")
     named = ("lost.png", "prompt is empty", "'x'", "'0'", "'nan'", "'7'", "'1,2'", "abacus")
     predict.refuses("lost.png", " ", *wrong, words=(*named, "a.docx", "config.py/b.json"))
+
+
+def test_classes_divide_a_scene(predict: Command) -> None:
+    printed = predict("one.png", "--classes", "ship,airplane", "-o", "map.json", "-o", "map.png")
+    assert (predict.status, predict.complaint) == (0, "")
+    assert [line.split(":")[0] for line in printed.splitlines()[:2]] == ["ship", "airplane"]
+    assert "wrote map.json\nwrote map.png\n" in printed
+    assert Path("map.png").stat().st_size
+    dry = predict("one.png", "--classes", "ship,airplane", "--dry-run")
+    assert "'every airplane': " in dry
+    wrong = ("--classes", "ship,", "--prompts", "prompts.txt", "--explain", "why.png")
+    predict.refuses(
+        *("one.png", *wrong),
+        words=("number 2, ''", "--prompts and --classes ask for different", "--explain shows one"),
+    )
+    predict.refuses("one.png", "many/a.png", "--classes", "ship", words=("a map of one scene",))
+
+
+def test_an_overlap_takes_more_views(predict: Command) -> None:
+    views = []
+    for overlap in ("0", "2"):
+        outputs = ("--overlap", overlap, "--max-views", "all", "-o", f"{overlap}.json")
+        predict("one.png", "every ship", *outputs)
+        assert (predict.status, predict.complaint) == (0, "")
+        views.append(saved(f"{overlap}.json")["cost"]["views"])
+    assert views[0] < views[1]
+    predict.refuses(
+        "one.png", "every ship", "--overlap", "3", words=("--overlap '3': expected an",)
+    )
+    predict.refuses(
+        "one.png", "every ship", "--overlap", "4", words=("below half of a view's side",)
+    )
