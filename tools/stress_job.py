@@ -11,6 +11,7 @@ import argparse
 import collections
 import hashlib
 import json
+import math
 import random
 import re
 import signal
@@ -115,14 +116,20 @@ def disturbed(
     Raises:
         RuntimeError: it failed by itself.
     """
-    dice, tally = random.Random(seed), Tally()
+    dice, tally, startup = random.Random(seed), Tally(), pace[0]
     while tally.kills.total() < kills:
         # A start gets a scene or two done; some have to be left until the last kill.
         scarce = scenes - len(entries(out)) <= 3
         moment = MOMENTS[0 if scarce else tally.starts % len(MOMENTS)]
         child = start(out)
         tally.starts += 1
-        _wait_for(moment, child, out, pace, dice)
+        if moment == "while starting":
+            startup = _wait(child, out, dice.uniform(0, 0.9 * startup)) or startup
+        elif moment == "while asking":
+            startup = _wait(child, out) or startup
+            time.sleep(dice.uniform(0, pace[1]))
+        else:
+            _wait_for_file(child, out, dice.randrange(1, 2 * len(ENDINGS)))
         child.kill()
         status = child.wait()
         if status > 0:
@@ -194,22 +201,23 @@ def undisturbed(start: Start, out: Path) -> tuple[float, float]:
     return first - began, (time.perf_counter() - first) / further
 
 
-def _wait_for(
-    moment: str, child: Child, out: Path, pace: tuple[float, float], dice: random.Random
-) -> None:
-    """Returns at a random moment of this kind."""
-    if moment == "while starting":
-        time.sleep(dice.uniform(0, 0.9 * pace[0]))
-    elif moment == "while asking":
-        before = _size(out)
-        while child.poll() is None and _size(out) == before:
-            time.sleep(_POLL)
-        time.sleep(dice.uniform(0, pace[1]))
-    else:
-        # The nth file that comes into being: some scenes are through by then, one is half saved.
-        nth, seen = dice.randrange(1, 2 * len(ENDINGS)), set[Path]()
-        while child.poll() is None and len(seen) < nth:
-            seen |= set(out.glob(".*.part"))
+def _wait(child: Child, out: Path, most: float = math.inf) -> float | None:
+    """Waits until a scene is done or the child ends, and returns the seconds; None after `most`."""
+    began, before = time.perf_counter(), _size(out)
+    while child.poll() is None and _size(out) <= before:
+        time.sleep(_POLL)
+        if time.perf_counter() - began > most:
+            return None
+    # The machine may be busier or idler than it was: this is how long a start takes by now.
+    return time.perf_counter() - began
+
+
+def _wait_for_file(child: Child, out: Path, number: int) -> None:
+    """Waits for so many temporary files, some of which may come and go unseen."""
+    before, known = set(out.glob(".*.part")), len(entries(out))
+    seen: set[Path] = set()
+    while child.poll() is None and len(seen - before) < number and len(entries(out)) < known + 2:
+        seen |= set(out.glob(".*.part"))
 
 
 def _size(out: Path) -> int:

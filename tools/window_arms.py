@@ -86,7 +86,8 @@ def own(network: Any, stride: int, dense: bool) -> Drawing:
         for view in geometry.tiles(scene.info.size, WINDOW, 1, overlap=WINDOW - stride):
             seen = scene.read(view, WINDOW)
             drawn.append(LookMasks(watch(seen.pixels[None])[0], query, score))
-            looks.append(Look(view, seen.pixels, seen.valid, ()))
+            # Without a language model nobody needs the pixels and features of a window again.
+            looks.append(Look(view, seen.pixels.new_empty(0), seen.valid, ()))
         began = time.perf_counter()
         masks = assemble(looks, drawn, CLASSES, 0.5)
         found = None
