@@ -220,7 +220,7 @@ def test_a_scene_that_fails_fails_alone_and_shows_in_the_status(predict: Command
         (("one.png", "x", "--explain", "a.jpg"), "ends in .png"),
         (("one.png", "x", "-o", "a.json", "-o", "./a.json"), "written twice"),
         (("one.png", "x", "-o", "a.png", "--explain", "a.png"), "written twice"),
-        (("one.png", "x", "-o", "{secne}.json"), "{secne} stands for nothing"),
+        (("one.png", "x", "-o", "{widht}.json"), "{widht} stands for nothing"),
         (("one.png", "x", "-o", "one.png"), "is the scene"),
         (("one.png", "x", "-o", "config.py/a.json"), "is no folder"),
         (("one.png", "x", "-o", "folder.json"), "is a folder"),
