@@ -37,17 +37,21 @@ def assemble(
     for rank, place in enumerate(order):
         parts.extend(_parts(rank, looks[place], masks[place], threshold))
     ground = joining.Ground(views)
-    visible = joining.uncover(parts, ground)
+    uncovered = joining.uncovered(parts, ground)
     if queries is None:
+        visible = dict(uncovered)
+        seen = set(visible)
         groups = joining.join(parts, visible, ground)
     else:
+        # What is left of each is kept for joining alone: all masks of a scene, once more.
+        seen = {part for part, _ in uncovered}
         groups = [[part for part in parts if part.query == query] for query in range(queries)]
     scene = [
         SceneMask(
             size=views[0].scene,
             tiles=_tiles(group, ground, queries is None),
             query=group[0].query if queries is None else place,
-            score=max((part.score for part in group if part in visible), default=0.0),
+            score=max((part.score for part in group if part in seen), default=0.0),
             threshold=threshold,
             instance=queries is None,
         )
@@ -76,7 +80,7 @@ def _parts(rank: int, look: Look, drawn: LookMasks, threshold: float) -> Iterato
         if nodata is not None:
             levels[nodata] = 0
         if levels.max() >= faint * 255:
-            yield Part(rank, queries[place], scores[place], levels, levels > threshold * 255)
+            yield Part(rank, queries[place], scores[place], levels, threshold)
 
 
 def _tiles(group: Sequence[Part], ground: joining.Ground, instance: bool) -> tuple[Tile, ...]:

@@ -8,7 +8,7 @@ joins nothing, so two objects that a coarse look took for one stay two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -26,7 +26,7 @@ _MARGIN = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """A mask in one look: `levels [view.size]` in 255ths, `above [view.size]` where it is in.
+    """A mask in one look: `levels [view.size]` in 255ths.
 
     `rank` is the place of the look among all looks, coarse to fine.
     """
@@ -35,7 +35,13 @@ class Part:
     query: int
     score: float
     levels: NDArray[np.uint8]
-    above: Bits
+    threshold: float
+
+    @property
+    def above(self) -> Bits:
+        """`[view.size]`: where it is in. Kept, these would double the memory that a mask takes."""
+        above: Bits = self.levels > self.threshold * 255
+        return above
 
 
 class Ground:
@@ -72,17 +78,15 @@ class Ground:
         return places
 
 
-def uncover(parts: Sequence[Part], ground: Ground) -> dict[Part, Bits]:
-    """What finer looks leave of each part, `[view.size]`; nothing left, no entry."""
+def uncovered(parts: Iterable[Part], ground: Ground) -> Iterator[tuple[Part, Bits]]:
+    """The parts of which finer looks leave something, and what they leave, `[view.size]`."""
     open_ground: dict[int, Bits] = {}
-    visible: dict[Part, Bits] = {}
     for part in parts:
         if part.rank not in open_ground:
             open_ground[part.rank] = _open(part.rank, ground)
         left = part.above & open_ground[part.rank]
         if left.any():
-            visible[part] = left
-    return visible
+            yield part, left
 
 
 def _open(rank: int, ground: Ground) -> Bits:
