@@ -7,7 +7,8 @@ parts, all of them where none is named:
   --mosaics  a quarter of the finest tiles: as is, elsewhere, another prompt, no image
   --budgets  6 to 100 % of the finest tiles, where the model and where chance looks: quality, cost
 
-A cropper with a `threshold` of its own is built with 0, so that the budget ends the looking.
+A cropper with a `threshold` of its own is built with 0, so that the budget ends the looking, and
+looks do not overlap, so that shares of the finest tiles add up.
 Brackets are 95 % bootstrap intervals over scenes.
 """
 
@@ -159,6 +160,8 @@ def load(options: argparse.Namespace) -> tuple[Predictor, Path]:
     if "threshold" in inspect.signature(type(predictor.model.cropper)).parameters:
         block["cropper"] = {**block["cropper"], "threshold": 0.0}
         predictor = Predictor.from_config(block, checkpoint, options.device)
+    # Looks side by side, so that what the finest tiles hold of a target adds up to all of it.
+    predictor.model.overlap = 0
     return predictor, Path(checkpoint)
 
 
