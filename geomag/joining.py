@@ -92,9 +92,11 @@ def uncovered(parts: Iterable[Part], ground: Ground) -> Iterator[tuple[Part, Bit
 def _open(rank: int, ground: Ground) -> Bits:
     """The pixels of a look that finer looks together do not cover completely."""
     view, boxes = ground.views[rank], ground.boxes[ground.finer(rank)]
+    if not len(boxes):
+        return np.ones((view.size.height, view.size.width), np.bool_)
     columns, rows = np.unique(boxes[:, 0::2]), np.unique(boxes[:, 1::2])
     # Looks of one rung overlap, finer ones lie in coarser ones: what is covered counts once.
-    covered = np.zeros((max(len(rows) - 1, 0), max(len(columns) - 1, 0)))
+    covered = np.zeros((len(rows) - 1, len(columns) - 1))
     for left, top, right, bottom in boxes:
         down = slice(*rows.searchsorted((top, bottom)))
         covered[down, slice(*columns.searchsorted((left, right)))] = 1
