@@ -6,6 +6,7 @@ CPU the group is therefore made before mmengine looks for it, and the wrapper is
 
 from __future__ import annotations
 
+import gc
 import os
 
 import torch
@@ -56,6 +57,9 @@ def prepare(config: Config, launcher: str) -> None:
 
 
 def finish() -> None:
-    """Leaves the process group, if there is one."""
+    """Leaves the process group, if there is one, and ends its threads."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        # The runner, held by cycles, holds the group; and a thread of it that outlives Python and
+        # then wants to free a tensor aborts the process.
+        gc.collect()
