@@ -60,7 +60,11 @@ def _listed(stock: plugins.Inventory) -> Iterator[str]:
     for plugin in stock.plugins:
         yield f"\n{plugin.name}  ({plugin.package} {plugin.version})"
         for component in plugin.components:
-            yield f"  {component.kind:<22}  {plugin.name}/{component.name}"
+            lacks = f"  cannot be used here: {component.unavailable}"
+            yield (
+                f"  {component.kind:<22}  {plugin.name}/{component.name}"
+                f"{lacks if component.unavailable else ''}"
+            )
     if stock.problems:
         yield "\nCannot be used:"
     for problem in stock.problems:

@@ -14,6 +14,7 @@ every parameter that asks for a gradient gets one in every step.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -198,8 +199,18 @@ class Matching(Protocol):
 class Encoding(Protocol):
     """A mask head with an image encoder of its own."""
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """`pixels [N, bands, h, w]` in [0, 1] to what its masks need, `[N, ...]`."""
+    def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """`pixels [N, bands, h, w]` in [0, 1] to what its masks need, each `[N, ...]`."""
+        ...
+
+
+@runtime_checkable
+class Exporting(Protocol):
+    """A component that wraps a model of another library."""
+
+    def export(self, folder: Path) -> None:
+        """Writes that model into an empty folder the way its own library saves it, with all that
+        was learnt merged in."""
         ...
 
 

@@ -141,6 +141,10 @@ def _plugins() -> Iterator[Finding]:
 
 def _unloadable(plugin: plugins.Plugin) -> Iterator[Finding]:
     for component in plugin.components:
+        if component.unavailable:
+            name = f"{component.kind} {plugin.name}/{component.name}"
+            yield Finding(f"{name} cannot be used here: {component.unavailable}")
+            continue
         try:
             plugins.load(component, plugin)
         except Exception as error:  # noqa: BLE001  somebody else's code; the report goes on

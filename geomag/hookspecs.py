@@ -37,7 +37,8 @@ class Component:
 
     `tiny` holds arguments for an instance that fits a CPU and needs no download, so that anybody
     can test it. `excuses` names conformance checks that it knowingly fails, with the reason; a
-    check that passes in spite of its excuse fails the kit.
+    check that passes in spite of its excuse fails the kit. `unavailable` says what this machine
+    lacks for it, and the cure: it is then listed, but cannot be built.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Component:
     target: str
     tiny: Mapping[str, object] = field(default_factory=dict)
     excuses: Mapping[str, str] = field(default_factory=dict)
+    unavailable: str = ""
 
 
 @hookspec

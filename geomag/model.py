@@ -162,7 +162,7 @@ class GeoMag(nn.Module):
                 pixels=pixels[place],
                 valid=valid[place],
                 features=tuple(level[place] for level in levels),
-                encoded=None if encoded is None else encoded[place],
+                encoded=None if encoded is None else tuple(part[place] for part in encoded),
             )
             for place, view in enumerate(views)
         ]

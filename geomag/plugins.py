@@ -112,13 +112,15 @@ def load(component: Component, plugin: Plugin | None = None) -> Callable[..., An
     """Imports what a component declares: a class; for a "model", a function.
 
     Raises:
-        PluginError: its target cannot be imported.
+        PluginError: its target cannot be imported, or lacks something on this machine.
     """
     module_name, _, attribute = component.target.partition(":")
     culprit = f"{component.kind} {component.name!r}"
     if plugin is not None:
         offered = f"'{plugin.name}/{component.name}' ({plugin.package} {plugin.version})"
         culprit = f"{component.kind} {offered}"
+    if component.unavailable:
+        raise PluginError(f"{culprit} cannot be used here: {component.unavailable}")
     try:
         target: Any = importlib.import_module(module_name)
         for part in attribute.split("."):

@@ -21,11 +21,11 @@ CONTRACTS: dict[str, type] = {
     "mask_head": contracts.MaskHead,
 }
 OPTIONAL: dict[str, tuple[type, ...]] = {
-    "vision_encoder": (),
-    "llm_adapter": (),
-    "granularity_controller": (contracts.Learning, contracts.Binding),
-    "cropper": (contracts.Binding,),
-    "mask_head": (contracts.Matching, contracts.Encoding, contracts.Binding),
+    "vision_encoder": (contracts.Exporting,),
+    "llm_adapter": (contracts.Exporting,),
+    "granularity_controller": (contracts.Learning, contracts.Binding, contracts.Exporting),
+    "cropper": (contracts.Binding, contracts.Exporting),
+    "mask_head": (contracts.Matching, contracts.Encoding, contracts.Binding, contracts.Exporting),
 }
 _STARS: dict[object, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",

@@ -212,7 +212,7 @@ class _Counted:
 
 
 def _bytes(look: Look) -> int:
-    encoded = () if look.encoded is None else (look.encoded,)
+    encoded = look.encoded or ()
     return sum(tensor.nbytes for tensor in (look.pixels, look.valid, *look.features, *encoded))
 
 

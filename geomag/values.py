@@ -147,14 +147,15 @@ class Look:
     """A view that was read and encoded. It does not depend on any prompt.
 
     `pixels [bands, h, w]` in [0, 1] and `valid [h, w]` are the padded canvas; `features` are
-    `[C, h/s, w/s]`, finest first; `encoded` is what the mask head's own `encode` made of it.
+    `[C, h/s, w/s]`, finest first; `encoded` is what the mask head's own `encode` made of it,
+    without the N.
     """
 
     view: View
     pixels: Tensor
     valid: Tensor
     features: tuple[Tensor, ...]
-    encoded: Tensor | None = None
+    encoded: tuple[Tensor, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

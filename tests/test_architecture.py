@@ -20,8 +20,8 @@ LONGEST_FUNCTION = 50
 
 # Each part of geomag imports only parts named before it; a new part takes its place here.
 ORDER = (
-    *("errors", "hookspecs", "values", "contracts", "geometry", "outline", "tile", "masks"),
-    "joining",
+    *("errors", "hookspecs", "values", "contracts", "spelling", "geometry", "outline", "tile"),
+    *("masks", "joining"),
     *("limits", "assembly", "tokens", "losses", "plugins", "promises", "registry", "weights"),
     *("learning", "model", "scenes", "data", "evaluation", "export", "answer"),
     *("class_prompts", "class_map", "session"),

@@ -90,12 +90,12 @@ def describe(error: Exception) -> str:
 
 
 def subjects() -> list[tuple[Component, Subject]]:
-    """The components of all plugins that can be used and fill a slot."""
+    """The components of all plugins that can be used here and fill a slot."""
     return [
         (component, Subject.of_plugin(plugin, component))
         for plugin in plugins.inventory().plugins
         for component in plugin.components
-        if component.kind in SLOT_KINDS
+        if component.kind in SLOT_KINDS and not component.unavailable
     ]
 
 

@@ -240,19 +240,20 @@ def check_losses_do_not_mix(build: Subject) -> None:
 
 @promise("mask_head")
 def check_encoded_images_do_not_mix(build: Subject) -> None:
-    """A head with an image encoder of its own returns one entry an image, which does not depend on
-    the others."""
+    """A head with an image encoder of its own returns tensors of one entry an image, which does not
+    depend on the others."""
     head = build()
     needs(isinstance(head, Encoding), "it has no encode()")
     samples = build.samples(head)
     pixels = samples.pixels(3, samples.side, samples.side)
     encoded = head.encode(pixels)
-    expect(len(encoded) == 3, f"{len(encoded)} entries for 3 images")
+    expect(isinstance(encoded, tuple), f"it returns a {type(encoded).__name__}, expected a tuple")
+    counts = [len(part) for part in encoded]
+    expect(all(count == 3 for count in counts), f"{counts} entries for 3 images")
     others = 1 - pixels
     others[1] = pixels[1]
-    expect(
-        distance(head.encode(others)[1], encoded[1]) <= EXACT, "an image's entry depends on others"
-    )
+    for old, new in zip(encoded, head.encode(others), strict=True):
+        expect(distance(new[1], old[1]) <= EXACT, "an image's entry depends on others")
 
 
 def _drawn(build: Subject) -> tuple[list[Look], list[Tensor], list[LookMasks]]:

@@ -260,7 +260,7 @@ def encoded(look: Look, owner: Any) -> Look:
     """The look with what its owner's own image encoder makes of it, where it has one."""
     if not isinstance(owner, Encoding):
         return look
-    return replace(look, encoded=owner.encode(look.pixels[None])[0])
+    return replace(look, encoded=tuple(part[0] for part in owner.encode(look.pixels[None])))
 
 
 def repainted(look: Look, top: bool, left: bool, seed: int, owner: Any = None) -> Look:

@@ -47,6 +47,19 @@ def test_plugin(plugin: Plugin | Problem) -> None:
         pytest.fail(str(plugin), pytrace=False)
 
 
+@pytest.mark.parametrize(
+    "component",
+    [
+        pytest.param(component, id=f"{plugin.name}/{component.name}-unavailable")
+        for plugin in STOCK.plugins
+        for component in plugin.components
+        if component.unavailable
+    ],
+)
+def test_unavailable(component: Component) -> None:
+    pytest.skip(f"{component.kind} {component.name!r} cannot be used here: {component.unavailable}")
+
+
 @pytest.mark.parametrize(("build", "check"), _promises())
 def test_promise(build: Subject, check: Check) -> None:
     if check.__name__ != FIRST:
@@ -87,7 +100,7 @@ def test_excuses_name_checks(component: Component) -> None:
         pytest.param(plugin, component, id=f"{plugin.name}/{component.name}-can_be_loaded")
         for plugin in STOCK.plugins
         for component in plugin.components
-        if component.kind not in SLOT_KINDS
+        if component.kind not in SLOT_KINDS and not component.unavailable
     ],
 )
 def test_further_component(plugin: Plugin, component: Component) -> None:

@@ -97,8 +97,8 @@ class Drifts(_Answering):
     """Every answer leaves something behind for the next."""
 
     def change(self, reading: Reading) -> Reading:
-        self.answers = getattr(self, "answers", 0) + 1
-        return replace(reading, queries=reading.queries + 0.01 * self.answers)
+        self.answered = getattr(self, "answered", 0) + 1
+        return replace(reading, queries=reading.queries + 0.01 * self.answered)
 
 
 @mutant(KIND, "check_reading_is_cheap")

@@ -232,24 +232,24 @@ class Encodes(MaskHead):
         super().__init__(visual_dims, strides, query_dim, hidden=hidden)
         self.own = torch.nn.Conv2d(3, 1, self.stride, self.stride)
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        return self.own(pixels)
+    def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return (self.own(pixels),)
 
     def forward(self, looks: Looks, queries: Queries) -> list[LookMasks]:
         drawn = super().forward(looks, queries)
         return [
-            replace(item, logits=item.logits + look.encoded)
+            replace(item, logits=item.logits + look.encoded[0])
             for item, look in zip(drawn, looks, strict=True)
         ]
 
 
 @mutant(KIND, "check_encoded_images_do_not_mix")
 class MixesImages(Encodes):
-    def encode(self, pixels: Tensor) -> Tensor:
-        return super().encode(pixels) + pixels.mean()
+    def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return (super().encode(pixels)[0] + pixels.mean(),)
 
 
 @mutant(KIND, "check_encoded_images_do_not_mix")
 class EncodesAll(Encodes):
-    def encode(self, pixels: Tensor) -> Tensor:
-        return super().encode(pixels).mean(0, keepdim=True)
+    def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return (super().encode(pixels)[0].mean(0, keepdim=True),)

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomag.errors import CheckpointError
+from geomag.spelling import LOOKS
 from geomag.values import Conversation, Lesson, Prompt, Reading, Reply, Size, VisualTokens
 
 from .visual import VisualEmbedding
-from .vocabulary import LOOKS, SHIPPED, Vocabulary
+from .vocabulary import SHIPPED, Vocabulary
 
 PROMPT_LIMIT = 384
 """Tokens of a conversation that are read; see `Vocabulary.prompt`."""
@@ -50,6 +51,7 @@ class LLMAdapter(nn.Module):
         self.query_dim = query_dim
         self.max_visual_tokens = max_visual_tokens
         self.vocabulary = Vocabulary(tokenizer)
+        self.answers = self.vocabulary.answers
         self.language = LlamaModel(
             LlamaConfig(
                 vocab_size=self.vocabulary.size,
@@ -90,7 +92,7 @@ class LLMAdapter(nn.Module):
         if not answers:
             return Lesson(self._table.sum() * self._table.new_zeros(0), [])
         replies = [
-            self.vocabulary.reply(answer.text, answer.boxes, _canvases(looks), _first(looks))
+            self.answers.reply(answer.text, answer.boxes, _canvases(looks), _first(looks))
             for looks, answer in zip(tokens, answers, strict=True)
         ]
         heads = self._prefixes(tokens, prompts)
@@ -103,9 +105,9 @@ class LLMAdapter(nn.Module):
         for row, head, reply, meant in zip(hidden, heads, replies, asked, strict=True):
             # The last of the head, <model>, predicts the first token of the answer.
             states = row[len(head) - 1 : len(head) + len(reply)]
-            targets = self._ids([*reply, self.vocabulary.end])
+            targets = self._ids([*reply, self.answers.end])
             losses.append(F.cross_entropy(F.linear(states, self._table).float(), targets))
-            queries.append(self.said(states[1:][targets[:-1] == self.vocabulary.seg]) + meant)
+            queries.append(self.said(states[1:][targets[:-1] == self.answers.seg]) + meant)
         return Lesson(torch.stack(losses), queries)
 
     @torch.no_grad()
@@ -126,7 +128,7 @@ class LLMAdapter(nn.Module):
             if len(ids) == max_new_tokens:  # only now has the last token been an input
                 break
             ids.append(self._next(state, ids, tokens, max_new_tokens - len(ids)))
-            if ids[-1] == self.vocabulary.end:
+            if ids[-1] == self.answers.end:
                 ids.pop()
                 break
             inputs = self._embedded(ids[-1:])
@@ -156,13 +158,13 @@ class LLMAdapter(nn.Module):
         asked: Tensor,
     ) -> Reading:
         canvases, first = _canvases(tokens), _first(tokens)
-        text, boxes = self.vocabulary.parse(ids, canvases, first)
-        spelled = self.vocabulary.reply(text, boxes, canvases, first)
+        text, boxes = self.answers.parse(ids, canvases, first)
+        spelled = self.answers.reply(text, boxes, canvases, first)
         hidden = torch.stack(states) if states else head[:0]
         if spelled != ids:
             # Said in other tokens than the text is read back in: the queries are those of reading.
             hidden = self._hidden([torch.cat([head, self._embedded(spelled)])])[0][len(head) :]
-        chosen = self._ids(spelled) == self.vocabulary.seg
+        chosen = self._ids(spelled) == self.answers.seg
         return Reading(text, self.said(hidden[chosen]) + asked, tuple(boxes))
 
     def _next(
@@ -171,10 +173,10 @@ class LLMAdapter(nn.Module):
         """The likeliest token that keeps the answer well-formed."""
         logits = F.linear(state, self._table).float()
         looks = len(tokens)
-        allowed = self.vocabulary.allowed(ids, looks, _first(tokens))
+        allowed = self.answers.allowed(ids, looks, _first(tokens))
         if allowed is not None:
             return int(allowed[int(logits[self._ids(allowed)].argmax())])
-        logits[self._ids(self.vocabulary.never(looks, room))] = -math.inf
+        logits[self._ids(self.answers.never(looks, room))] = -math.inf
         return int(logits.argmax())
 
     def _prefixes(
@@ -189,7 +191,7 @@ class LLMAdapter(nn.Module):
             parts = [self._embedded(ids)]
             for number in range(len(looks)):
                 # The token that names a look in a box also marks what was seen in it.
-                name = self.vocabulary.named(number, _first(looks))
+                name = self.answers.named(number, _first(looks))
                 parts.append(next(seen) + self._embedded([name]))
             parts.append(self._embedded([self.vocabulary.model]))
             heads.append(torch.cat(parts))

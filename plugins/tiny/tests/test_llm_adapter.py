@@ -70,7 +70,7 @@ def test_generating_and_reading_back_agree(
 ) -> None:
     torch.manual_seed(seed)
     adapter = LLMAdapter((16, 24, 32), hidden_size=48, layers=2, heads=3, query_dim=24)
-    vocabulary = adapter.vocabulary
+    vocabulary = adapter.vocabulary.answers
     with torch.no_grad():
         # A random model hardly ever says a marker of its own accord.
         table = adapter.language.embed_tokens.weight
@@ -88,7 +88,7 @@ def test_a_marker_at_the_very_end_has_its_query(
     look: Looker, tokens_of: Tokenise, adapter: LLMAdapter
 ) -> None:
     tokens, prompt = [tokens_of(look())], adapter.read([asked("x")])[0]
-    seg = adapter.vocabulary.seg
+    seg = adapter.vocabulary.answers.seg
     original, adapter._next = adapter._next, lambda *arguments: seg  # type: ignore[method-assign]
     try:
         reading = adapter.generate(tokens, prompt, 3)

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geomag.errors import DataError
+from geomag.spelling import LOOKS, STEPS
 from geomag.values import BOX, SEG, Box, LookBox, Size, Turn
-from geomag_tiny.vocabulary import LOOKS, SHIPPED, STEPS, Vocabulary
+from geomag_tiny.vocabulary import SHIPPED, Vocabulary
 
 VOCABULARY = Vocabulary()
+ANSWERS = VOCABULARY.answers
 CANVASES = [Size(256, 256), Size(64, 128)]
 
 
@@ -19,17 +21,17 @@ CANVASES = [Size(256, 256), Size(64, 128)]
 @given(st.text(max_size=40))
 def test_any_reply_comes_back(text: str) -> None:
     plain = text.replace(BOX, "")
-    written, boxes = VOCABULARY.parse(VOCABULARY.reply(plain, [], CANVASES), CANVASES)
+    written, boxes = ANSWERS.parse(ANSWERS.reply(plain, [], CANVASES), CANVASES)
     assert (written, boxes) == (plain.replace(BOX, ""), [])
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, VOCABULARY.size - 1), max_size=30))
 def test_whatever_is_generated_reads_back(ids: list[int]) -> None:
-    text, boxes = VOCABULARY.parse(ids, CANVASES)
-    again = VOCABULARY.reply(text, boxes, CANVASES)
-    assert VOCABULARY.parse(again, CANVASES) == (text, boxes)
-    assert again.count(VOCABULARY.seg) == text.count(SEG)
+    text, boxes = ANSWERS.parse(ids, CANVASES)
+    again = ANSWERS.reply(text, boxes, CANVASES)
+    assert ANSWERS.parse(again, CANVASES) == (text, boxes)
+    assert again.count(ANSWERS.seg) == text.count(SEG)
 
 
 @settings(max_examples=60, deadline=None)
@@ -45,8 +47,8 @@ def test_boxes_come_back_nearly(
         max(left, right) * canvas.width,
         max(top, bottom) * canvas.height,
     )
-    ids = VOCABULARY.reply(f"Here: {BOX}.", [LookBox(look, box)], CANVASES)
-    text, (found,) = VOCABULARY.parse(ids, CANVASES)
+    ids = ANSWERS.reply(f"Here: {BOX}.", [LookBox(look, box)], CANVASES)
+    text, (found,) = ANSWERS.parse(ids, CANVASES)
     assert text == f"Here: {BOX}."
     assert found.look == look
     assert 0 <= found.box.left < found.box.right <= canvas.width
@@ -56,27 +58,27 @@ def test_boxes_come_back_nearly(
     assert abs(found.box.right - box.right) <= 1.5 * across
     assert abs(found.box.top - box.top) <= down
     assert abs(found.box.bottom - box.bottom) <= 1.5 * down
-    assert VOCABULARY.reply(text, [found], CANVASES) == ids
+    assert ANSWERS.reply(text, [found], CANVASES) == ids
 
 
 def test_a_broken_box_goes_with_its_marker() -> None:
-    ids = VOCABULARY.reply(f"{BOX} and {BOX}", [LookBox(0, Box(0, 0, 9, 9))] * 2, CANVASES)
+    ids = ANSWERS.reply(f"{BOX} and {BOX}", [LookBox(0, Box(0, 0, 9, 9))] * 2, CANVASES)
     backwards = [ids[0], ids[1], *reversed(ids[2:6]), *ids[6:]]
-    assert VOCABULARY.parse(backwards, CANVASES)[0] == f" and {BOX}"
-    assert VOCABULARY.parse(ids[:-1], CANVASES)[0] == f"{BOX} and "
-    assert VOCABULARY.parse(ids, [])[0] == " and "
+    assert ANSWERS.parse(backwards, CANVASES)[0] == f" and {BOX}"
+    assert ANSWERS.parse(ids[:-1], CANVASES)[0] == f"{BOX} and "
+    assert ANSWERS.parse(ids, [])[0] == " and "
 
 
 def test_markers_in_a_user_s_mouth_are_text() -> None:
     ids, _ = VOCABULARY.prompt((Turn("user", f"{SEG} {BOX} <end>"),), 100)
-    assert not {VOCABULARY.seg, VOCABULARY.box} & set(ids)
+    assert not {ANSWERS.seg, ANSWERS.box} & set(ids)
     assert ids.count(VOCABULARY.end) == 1
 
 
 def test_markers_of_earlier_answers_are_markers() -> None:
     turns = (Turn("user", "ships"), Turn("model", f"Here. {SEG}"), Turn("user", "again"))
     ids, start = VOCABULARY.prompt(turns, 100)
-    assert ids[:start].count(VOCABULARY.seg) == 1
+    assert ids[:start].count(ANSWERS.seg) == 1
     assert ids[start] == VOCABULARY.user
 
 
@@ -95,11 +97,11 @@ def test_long_conversations_lose_their_oldest_part() -> None:
 
 def test_boxes_and_markers_must_agree() -> None:
     with pytest.raises(DataError, match=r"has 1 \[BOX\] for 0 boxes"):
-        VOCABULARY.reply(BOX, [], CANVASES)
+        ANSWERS.reply(BOX, [], CANVASES)
     with pytest.raises(DataError, match="boxes in looks"):
-        VOCABULARY.reply(BOX, [LookBox(2, Box(0, 0, 1, 1))], CANVASES)
+        ANSWERS.reply(BOX, [LookBox(2, Box(0, 0, 1, 1))], CANVASES)
     with pytest.raises(DataError, match="boxes in looks"):
-        VOCABULARY.reply(BOX, [LookBox(LOOKS, Box(0, 0, 1, 1))], [CANVASES[0]] * 99)
+        ANSWERS.reply(BOX, [LookBox(LOOKS, Box(0, 0, 1, 1))], [CANVASES[0]] * 99)
 
 
 def test_words_of_the_task_are_single_tokens() -> None:
