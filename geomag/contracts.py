@@ -13,7 +13,7 @@ every parameter that asks for a gradient gets one in every step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -211,6 +211,16 @@ class Exporting(Protocol):
     def export(self, folder: Path) -> None:
         """Writes that model into an empty folder the way its own library saves it, with all that
         was learnt merged in."""
+        ...
+
+
+@runtime_checkable
+class Sourced(Protocol):
+    """A component that reads weights from elsewhere which it never changes."""
+
+    def sourced(self) -> Collection[str]:
+        """The names in its state dict that it has again whenever it is built. Checkpoints of
+        training leave them out: those of a language model tuned by LoRA hold what was learnt."""
         ...
 
 

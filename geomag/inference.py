@@ -105,7 +105,7 @@ class Predictor:
             Path(checkpoint)
         )  # first, because it fails sooner than a model is built
         model = GeoMag(**_arguments(config))
-        weights.load(model, contents, Path(checkpoint))
+        weights.load(model, contents, Path(checkpoint), weights.sourced(model))
         return cls(model, device, dtype, threshold, Path(checkpoint).name, overlap)
 
     def open(

@@ -107,12 +107,14 @@ def _mask_loss(model: GeoMag, asked: Sequence[_Asked], lesson: Lesson, samples: 
             if item.owner == owner and len(queries)
         ]
         if not mine:
+            # Every process asks the head once a sample: sharded weights are sent for by all at
+            # once, and every parameter has a gradient.
+            anchor = anchor + _idle(model, next(item for item in asked if item.owner == owner))
             continue
         drawn = _draw(model, [item for item, _ in mine], [queries for _, queries in mine])
         values.extend(drawn)
         owners.extend([owner] * len(drawn))
     if not values:
-        anchor = anchor + _idle(model, asked[0], lesson)
         return anchor.float()
     return losses.per_sample(values, owners, samples) + anchor
 
@@ -140,9 +142,9 @@ def _draw(model: GeoMag, asked: Sequence[_Asked], queries: Sequence[Tensor]) -> 
     return [part.mean() for part in each.split(counts, dim=1)]
 
 
-def _idle(model: GeoMag, asked: _Asked, lesson: Lesson) -> Tensor:
-    """A zero through the mask head for a step without any query, so that its weights have one."""
-    nothing = lesson.loss.new_zeros(1, model.llm_adapter.query_dim)
+def _idle(model: GeoMag, asked: _Asked) -> Tensor:
+    """A zero through the mask head for a sample without any query."""
+    nothing = asked.truth.new_zeros(1, model.llm_adapter.query_dim)
     if isinstance(model.mask_head, Matching):
         empty = MaskTargets(asked.truth[0, :0], torch.zeros(0, dtype=torch.long))
         return model.mask_head.loss(asked.looks[:1], [nothing], [empty]).sum() * 0

@@ -20,12 +20,13 @@ CONTRACTS: dict[str, type] = {
     "cropper": contracts.Cropper,
     "mask_head": contracts.MaskHead,
 }
+_ANY: tuple[type, ...] = (contracts.Exporting, contracts.Sourced)
 OPTIONAL: dict[str, tuple[type, ...]] = {
-    "vision_encoder": (contracts.Exporting,),
-    "llm_adapter": (contracts.Exporting,),
-    "granularity_controller": (contracts.Learning, contracts.Binding, contracts.Exporting),
-    "cropper": (contracts.Binding, contracts.Exporting),
-    "mask_head": (contracts.Matching, contracts.Encoding, contracts.Binding, contracts.Exporting),
+    "vision_encoder": _ANY,
+    "llm_adapter": _ANY,
+    "granularity_controller": (contracts.Learning, contracts.Binding, *_ANY),
+    "cropper": (contracts.Binding, *_ANY),
+    "mask_head": (contracts.Matching, contracts.Encoding, contracts.Binding, *_ANY),
 }
 _STARS: dict[object, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",

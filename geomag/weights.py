@@ -11,7 +11,7 @@ import os
 import pickle
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from .contracts import Sourced
 from .errors import CheckpointError, OutputError
 
 WRAPPERS = ("module.", "model.")
@@ -48,15 +49,22 @@ def read(path: str | Path) -> dict[str, Any]:
     return _read_archive(path)
 
 
-def load(model: nn.Module, contents: Mapping[str, Any], name: str | Path) -> None:
+def load(
+    model: nn.Module,
+    contents: Mapping[str, Any],
+    name: str | Path,
+    may_lack: Collection[str] = (),
+) -> None:
     """Puts the weights of `contents`, as `read` gave them, into a model; every tensor has to fit.
+
+    Those of the names in `may_lack` stay as they are where `contents` have none.
 
     Raises:
         CheckpointError: they are another model's; names what differs.
     """
     state = unwrapped(contents)
     own = model.state_dict()
-    missing = sorted(own.keys() - state.keys())
+    missing = sorted(own.keys() - state.keys() - set(may_lack))
     unexpected = sorted(state.keys() - own.keys())
     shapes = [
         f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
@@ -77,7 +85,17 @@ def load(model: nn.Module, contents: Mapping[str, Any], name: str | Path) -> Non
             f"checkpoint {name} is of another model: {'; '.join(faults)}; use the config that it "
             "was trained with"
         )
-    model.load_state_dict(dict(state))
+    model.load_state_dict(own | state)
+
+
+def sourced(model: nn.Module) -> set[str]:
+    """The names in a model's state dict that its parts have again whenever they are built."""
+    return {
+        f"{part}.{name}"
+        for part, module in model.named_children()
+        if isinstance(module, Sourced)
+        for name in module.sourced()
+    }
 
 
 def unwrapped(contents: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from ..errors import ConfigError
 from ..plugins import nearest
 from .trainable import Trainable
 
-OURS = ("trainable", "control", "data_root")
+OURS = ("trainable", "control", "data_root", "sharded", "stages")
 """Top-level keys that mean something to us and nothing to mmengine."""
 _MMENGINE = ("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile")
 KNOWN = (*inspect.signature(Runner.__init__).parameters, *OURS, *_MMENGINE)
@@ -37,6 +37,7 @@ PARTS: Mapping[str, Iterable[str]] = {
     **dict.fromkeys(("train_dataloader", "val_dataloader", "test_dataloader"), _LOADER),
     "randomness": inspect.signature(Runner.set_randomness).parameters,
     "trainable": inspect.signature(Trainable.__init__).parameters,
+    "sharded": ("least",),
 }
 """What may stand in the parts of a config that name no type."""
 # Read by whoever builds the part, before the rest goes to its constructor.

@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from .. import __version__, weights
-from .runner import is_plain, plain
+from .runner import GeoMagRunner, is_plain, plain
 
 
 @HOOKS.register_module()
@@ -47,8 +47,9 @@ class SafeCheckpointHook(CheckpointHook):
             runner.logger.info(f"Saving checkpoint at {runner.iter + 1} iterations")
             self._save_checkpoint(runner)
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def before_save_checkpoint(self, runner: GeoMagRunner, checkpoint: dict[str, Any]) -> None:
         """Leaves tensors and plain values alone in it, and notes where it comes from."""
+        runner.complete(checkpoint)
         checkpoint["message_hub"] = plain(checkpoint["message_hub"])
         meta = checkpoint["meta"]
         meta.update(

@@ -48,6 +48,8 @@ def prepare(config: Config, launcher: str) -> None:
             "that all processes reach"
         )
     torch.distributed.init_process_group("gloo")
+    if config.get("sharded") is not None:
+        return
     config.model_wrapper_cfg = {
         "find_unused_parameters": config.get("find_unused_parameters", False),
         **config.get("model_wrapper_cfg", {}),

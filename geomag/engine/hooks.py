@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .. import weights
+from ..contracts import Sourced
 from ..errors import CheckpointError, ConfigError
 from ..plugins import nearest
 
@@ -131,7 +132,8 @@ class StartFrom(Hook):
             raise ConfigError(
                 f"StartFrom: there is no part {self.part!r}.{nearest(self.part, named)}"
             )
-        weights.load(module, {"state_dict": own}, f"{path} ({self.part})")
+        again = module.sourced() if isinstance(module, Sourced) else ()
+        weights.load(module, {"state_dict": own}, f"{path} ({self.part})", again)
         runner.logger.info(f"{self.part} starts from {path}")
 
 

@@ -18,7 +18,8 @@ from .. import registry, weights
 from ..errors import CheckpointError, ConfigError, GeoMagError
 from ..evaluation.controls import Blanked, PromptSwapped
 from ..evaluation.outcomes import OutcomeKeeper
-from . import checking, distributed
+from ..hookspecs import SLOT_KINDS
+from . import checking, distributed, stages
 from .pictures import PictureHook
 from .runner import GeoMagRunner
 
@@ -38,6 +39,10 @@ def train(arguments: Sequence[str]) -> int:
         help="go on from a checkpoint, or from the newest in the work folder",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision, on a GPU")
+    parser.add_argument("--stage", help="one of the config's stages; goes on from the one before")
+    parser.add_argument(
+        "--sharded", action="store_true", help="share the weights out among the processes"
+    )
     return _guarded(_train, parser.parse_args(arguments))
 
 
@@ -64,6 +69,11 @@ def _parser(description: str) -> ArgumentParser:
         help="settings to change in the config, by dotted key",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="random and small weights in place of those that the config names",
+    )
     # Older torch launchers pass it; newer ones, and we, use the environment.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     return parser
@@ -95,16 +105,21 @@ def _original(error: GeoMagError) -> str:
 
 
 def _train(options: Namespace) -> None:
-    config = _config(options)
+    config = _config(options, options.stage)
     for key in ("train_dataloader", "train_cfg", "optim_wrapper"):
         if config.get(key) is None:
             raise ConfigError(f"config {options.config} lacks {key}, which training needs")
     _check_side(config)
     if options.amp:
         _use_mixed_precision(config)
-    if options.resume is not None:
-        config.resume = True
-        config.load_from = None if options.resume == "auto" else options.resume
+    if options.resume not in (None, "auto"):
+        config.resume, config.load_from = True, options.resume
+    elif options.resume and not (config.get("load_from") and _nothing_in(config.work_dir)):
+        config.resume, config.load_from = True, None
+    if options.sharded:
+        config.setdefault("sharded", {})
+    if config.get("sharded") is not None:
+        _use_shards(config, options.launcher)
     distributed.prepare(config, options.launcher)
     GeoMagRunner.from_cfg(config).train()
     barrier()  # no process is done before the main one has written the last checkpoint
@@ -122,6 +137,7 @@ def _test(options: Namespace) -> None:
             raise ConfigError(f"control {control!r} is unknown; expected {' or '.join(CONTROLS)}")
         loader = config.test_dataloader
         loader.dataset = {"type": CONTROLS[control], "dataset": loader.dataset}
+    config.sharded = None  # scenes cost each process another number of steps
     distributed.prepare(config, options.launcher)
     runner = GeoMagRunner.from_cfg(config)
     if options.show_dir:
@@ -148,6 +164,11 @@ def _found(checkpoint: str) -> Path:
     return path
 
 
+def _nothing_in(folder: str) -> bool:
+    """Whether a work folder has nothing to resume from."""
+    return weights.newest(Path(folder), _warn) is None
+
+
 def _warn(message: str) -> None:
     sys.stderr.write(f"warning: {message}\n")
 
@@ -164,14 +185,20 @@ def _write(path: Path, options: Namespace, metrics: dict[str, Any], keeper: Outc
         temporary.write_text(json.dumps(report, indent=1, default=str), encoding="utf-8")
 
 
-def _config(options: Namespace) -> Config:
+def _config(options: Namespace, stage: str | None = None) -> Config:
     given = dict(options.cfg_options or {})
     root = os.environ.get(DATA_VARIABLE)
     if root:
         given.setdefault("data_root", root)
+    if stage is not None:
+        given = stages.options(checking.read(options.config), stage, options.config) | given
     config = checking.read(options.config, given)
+    if options.small:
+        _shrink(config)
     stem = Path(options.config).stem
     config.work_dir = options.work_dir or config.get("work_dir") or f"work_dirs/{stem}"
+    if stage is not None:
+        stages.enter(config, stage, _warn)
     root = config.get("data_root", "")
     for key in (*LOADERS, *EVALUATORS, "default_hooks", "custom_hooks"):
         _root_data(config.get(key), root)
@@ -201,8 +228,31 @@ def _check_side(config: Config) -> None:
         )
 
 
+def _shrink(config: Config) -> None:
+    """Asks every part that reads weights from elsewhere for a small one from a random start."""
+    for slot in SLOT_KINDS:
+        part = config.model.get(slot)
+        if isinstance(part, Mapping) and "weights" in part:
+            part["weights"] = None  # type: ignore[index]  # mmengine's dict
+
+
 def _use_mixed_precision(config: Config) -> None:
     if not torch.cuda.is_available():
         raise ConfigError("--amp needs a GPU; leave it out to train in full precision")
     config.optim_wrapper.type = "AmpOptimWrapper"
-    config.optim_wrapper.setdefault("loss_scale", "dynamic")
+    if torch.cuda.is_bf16_supported():
+        config.optim_wrapper.setdefault("dtype", "bfloat16")
+    else:
+        config.optim_wrapper.setdefault("loss_scale", "dynamic")
+
+
+def _use_shards(config: Config, launcher: str) -> None:
+    if launcher == "none":
+        raise ConfigError(
+            "--sharded shares weights out among processes; start several, with --launcher pytorch, "
+            "or leave it out"
+        )
+    pictures = config.get("default_hooks", {}).get("pictures") or {}
+    if pictures.get("interval") is not None:
+        pictures["interval"] = None
+        _warn("no pictures are drawn in a sharded run: one process alone cannot answer")

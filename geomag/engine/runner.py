@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from mmengine.dist import master_only
+from mmengine.device import get_device
+from mmengine.dist import is_main_process
 from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from .. import weights
 from ..errors import CheckpointError
+from . import sharding
 from .trainable import Trainable, build
 
 RESUMABLE = ("message_hub", "optimizer")
+LEAST = 1_000_000
+"""Parameters from which a block of a sharded model is worth sending by itself."""
 
 
 @RUNNERS.register_module()
@@ -28,12 +32,27 @@ class GeoMagRunner(Runner):
 
     _load_from: str | None
     _has_loaded: bool
+    _gathered: Mapping[str, Any] = {}
+    """What a checkpoint of a sharded run will hold, while it is being written."""
 
     @property
     def trainable(self) -> Trainable:
         model = self.model.module if is_model_wrapper(self.model) else self.model
         assert isinstance(model, Trainable)
         return model
+
+    def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
+        if self.cfg.get("sharded") is None or not self.distributed:
+            wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
+            return wrapped
+        device = torch.device(get_device())
+        sharding.shard(model.to(device), device, self.cfg.sharded.get("least", LEAST))
+        self.logger.info("The weights are shared out among the processes.")
+        return model
+
+    def _init_model_weights(self) -> None:
+        if not sharding.is_sharded(self.trainable):  # or else they were made equal before
+            super()._init_model_weights()
 
     def build_model(self, model: Mapping[str, Any] | nn.Module) -> Trainable:
         if isinstance(model, Trainable):
@@ -103,20 +122,53 @@ class GeoMagRunner(Runner):
         own = weights.unwrapped(contents)
         contents["state_dict"] = {f"model.{name}": tensor for name, tensor in own.items()}
         self.call_hook("after_load_checkpoint", checkpoint=contents)
-        weights.load(cast(nn.Module, self.trainable.model), contents, filename)
+        model = cast(nn.Module, self.trainable.model)
+        if sharding.is_sharded(self.trainable):
+            self._scatter(contents, own, model)
+        weights.load(model, contents, filename, weights.sourced(model))
         self._has_loaded = True
         self.logger.info(f"Loaded {filename}")
         return contents
 
-    @master_only
+    def _scatter(
+        self, contents: dict[str, Any], own: Mapping[str, Tensor], model: nn.Module
+    ) -> None:
+        """Shares out what was read as the model's own weights are."""
+        shared = sharding.scattered(own, model.state_dict())
+        contents["state_dict"] = {f"model.{name}": tensor for name, tensor in shared.items()}
+        if self._resume:
+            groups = self.optim_wrapper.param_groups
+            parameters = [parameter for group in groups for parameter in group["params"]]
+            contents["optimizer"] = sharding.scattered_optimizer(contents["optimizer"], parameters)
+
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **options: Any) -> None:
         """Writes a checkpoint, whole or not at all.
 
         Raises:
             OutputError: the folder cannot be written to, or the disk is full.
         """
-        with weights.replacing(Path(out_dir) / filename) as temporary:
-            super().save_checkpoint(str(temporary.parent), temporary.name, *args, **options)
+        if sharding.is_sharded(self.trainable):  # all processes have to bring their share
+            self._gathered = {
+                "state_dict": sharding.gathered(self.trainable.state_dict()),
+                "optimizer": sharding.gathered(self.optim_wrapper.state_dict()),
+            }
+        if is_main_process():
+            with weights.replacing(Path(out_dir) / filename) as temporary:
+                super().save_checkpoint(str(temporary.parent), temporary.name, *args, **options)
+        self._gathered = {}
+
+    def complete(self, checkpoint: dict[str, Any]) -> None:
+        """Puts whole tensors into a checkpoint that is about to be written, and leaves out those
+        that the model's parts read from elsewhere."""
+        checkpoint.update(
+            (part, whole) for part, whole in self._gathered.items() if part in checkpoint
+        )
+        again = weights.sourced(cast(nn.Module, self.trainable.model))
+        checkpoint["state_dict"] = {
+            name: tensor
+            for name, tensor in checkpoint["state_dict"].items()
+            if name.removeprefix("model.") not in again
+        }
 
 
 def _is_news(record: logging.LogRecord) -> bool:

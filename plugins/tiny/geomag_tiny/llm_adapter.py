@@ -107,7 +107,8 @@ class LLMAdapter(nn.Module):
             states = row[len(head) - 1 : len(head) + len(reply)]
             targets = self._ids([*reply, self.answers.end])
             losses.append(F.cross_entropy(F.linear(states, self._table).float(), targets))
-            queries.append(self.said(states[1:][targets[:-1] == self.answers.seg]) + meant)
+            places = [place for place, token in enumerate(reply) if token == self.answers.seg]
+            queries.append(self.said(states[1:][self._ids(places)]) + meant)
         return Lesson(torch.stack(losses), queries)
 
     @torch.no_grad()
