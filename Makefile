@@ -3,7 +3,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= 2
-PLUGINS := plugins/tiny plugins/baselines
+PLUGINS := plugins/tiny plugins/baselines plugins/reference
 
 BIN := .venv/bin
 STAMP := .venv/made
@@ -14,12 +14,22 @@ EDITABLE := --editable .[dev] $(addprefix --editable ,$(PLUGINS))
 CHECKED := geomag plugins tools configs tests
 TYPED := geomag
 
-.PHONY: help environment demo test lint format ci clean
+# plugins/openmmlab is tested in an environment laid over .venv: mmdetection holds numpy and OpenCV
+# at older versions. mmcv is there as pip builds it, without compiled ops; a wheel that has them is
+# laid over that in turn.
+OPENMMLAB := .venv-openmmlab
+OPS := .venv-openmmlab-ops
+MMCV_WHEEL ?= $(firstword $(wildcard ../shared/wheels/onedl_mmcv-*.whl))
+OPENMMLAB_TESTS := plugins/openmmlab/tests plugins/reference/tests/test_grid.py geomag/testing -k openmmlab
+OVER = @$(BIN)/python tools/lay_over.py
+
+.PHONY: help environment demo test test-openmmlab lint format ci clean
 
 help:
 	@echo "make demo                            a question about a drawn scene, answered under out/demo"
 	@echo "make demo SCENE=FILE PROMPT=\"...\"    the same about an image of yours"
 	@echo "make test                            all tests and the conformance checks of what is installed"
+	@echo "make test-openmmlab                  those of plugins/openmmlab, without and with compiled ops"
 	@echo "make lint                            ruff, mypy, codespell"
 	@echo "make format                          what ruff can mend by itself"
 	@echo "make ci                              what the continuous integration runs"
@@ -40,6 +50,30 @@ demo: $(STAMP)
 test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
+test-openmmlab: $(OPENMMLAB)/made $(if $(MMCV_WHEEL),$(OPS)/made)
+	@echo "plugins/openmmlab without compiled ops"
+	@OMP_NUM_THREADS=1 $(OPENMMLAB)/bin/python -m pytest -n $(JOBS) $(OPENMMLAB_TESTS)
+ifneq ($(MMCV_WHEEL),)
+	@echo "plugins/openmmlab with compiled ops, of $(notdir $(MMCV_WHEEL))"
+	@OMP_NUM_THREADS=1 $(OPS)/bin/python -m pytest -n $(JOBS) $(OPENMMLAB_TESTS)
+else
+	@echo "plugins/openmmlab with compiled ops: skipped, for there is no wheel of mmcv that has them;" \
+		"make test-openmmlab MMCV_WHEEL=FILE names one"
+endif
+
+$(OPENMMLAB)/made: $(STAMP) constraints-openmmlab.txt plugins/openmmlab/setup.cfg
+	@echo "Making the environment of plugins/openmmlab; this takes a minute or two."
+	$(OVER) $(OPENMMLAB) .venv
+	@$(OPENMMLAB)/bin/python -m pip --quiet --quiet --disable-pip-version-check install \
+		--constraint constraints-openmmlab.txt --editable "plugins/openmmlab[det]"
+	@touch $@
+
+$(OPS)/made: $(OPENMMLAB)/made $(MMCV_WHEEL)
+	$(OVER) $(OPS) $(OPENMMLAB)
+	@$(OPS)/bin/python -m pip --quiet --quiet --disable-pip-version-check install --no-deps --no-index \
+		--ignore-installed $(MMCV_WHEEL)
+	@touch $@
+
 lint: $(STAMP)
 	@$(BIN)/ruff check $(CHECKED)
 	@$(BIN)/ruff format --check $(CHECKED)
@@ -50,7 +84,7 @@ format: $(STAMP)
 	@$(BIN)/ruff check --fix $(CHECKED)
 	@$(BIN)/ruff format $(CHECKED)
 
-ci: lint test
+ci: lint test test-openmmlab
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info plugins/*/*.egg-info
+	rm -rf .venv $(OPENMMLAB) $(OPS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info plugins/*/*.egg-info

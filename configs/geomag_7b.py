@@ -45,7 +45,7 @@ model = dict(
         type="reference/encoder",
         weights="openai/clip-vit-large-patch14-336",
         architecture=clip_vision,
-        layers=(-2,),
+        layers=(-1,),  # which the text tower was trained beside, for relevance
         shrink=3,
         tune="frozen",
     ),

@@ -97,7 +97,11 @@ def _relevance_loss(asked: _Asked, opinions: Sequence[Tensor | None]) -> Tensor:
 
 def _mask_loss(model: GeoMag, asked: Sequence[_Asked], lesson: Lesson, samples: int) -> Tensor:
     # Queries of nothing still reach the graph: see `losses`.
-    anchor = torch.stack([queries.sum() * 0 for queries in lesson.queries]).sum()
+    unasked = [queries.float().sum() for queries in lesson.queries]
+    # So do levels of the encoder that no other part looks at.
+    levels = asked[0].looks[0].features
+    unasked += [level.float().sum() for level in levels if level.requires_grad]
+    anchor = torch.stack(unasked).sum() * 0
     values: list[Tensor] = []
     owners: list[int] = []
     for owner in range(samples):

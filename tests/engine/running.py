@@ -41,7 +41,8 @@ train, test, *ports = sys.argv[1:]
 os.environ["MASTER_PORT"] = ports[0]
 code = launch.train(train.split())
 os.environ["MASTER_PORT"] = ports[1]
-code = code or launch.test(test.split())
+if test:
+    code = code or launch.test(test.split())
 names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 left = [name for name in names if "gloo" in name or "tcpstore" in name]
 # What torch remembers of sharded tensors holds their group.
@@ -62,7 +63,7 @@ def start(train: str, test: str, ports: list[str], place: dict[str, str]) -> Pro
     )
 
 
-def start_several(count: int, train: str, test: str) -> list[Process]:
+def start_several(count: int, train: str, test: str = "") -> list[Process]:
     """The same in processes that belong together, as torchrun starts them."""
     with socket.socket() as one, socket.socket() as other:
         for free in (one, other):

@@ -66,9 +66,7 @@ def test_tokens_stay_within_what_the_language_model_takes(looks: int) -> None:
 def test_looks_are_those_of_the_pyramid(side: int) -> None:
     scene = Size(side, side)
     pyramid = [
-        view
-        for scale in geometry.rungs(scene, SIDE)
-        for view in geometry.tiles(scene, SIDE, scale)
+        view for scale in geometry.rungs(scene, SIDE) for view in geometry.tiles(scene, SIDE, scale)
     ]
     assert flops.looks_of(side, SIDE) == 1 + len(pyramid)
     assert flops.looks_of(side, SIDE, 0) == 1

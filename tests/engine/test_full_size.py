@@ -1,0 +1,46 @@
+"""A full-size config, its parts small: two processes, replicated or sharded, learn as one does."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from geomag import weights
+from geomag.engine import launch
+
+from .running import finished, logged, start_several
+
+CONFIG = str(Path(__file__).with_name("full.py"))
+ITERATIONS = 4
+OPTIONS = (
+    f"train_cfg.max_iters={ITERATIONS} "
+    "train_dataloader.dataset.exchanges=1 "
+    # Each process would drop something else.
+    "model.llm_adapter.tune.lora_dropout=0.0"
+)
+
+
+@pytest.mark.skipif(not find_spec("geomag_reference"), reason="plugins/reference is not installed")
+def test_two_processes_learn_as_one(tmp_path: Path) -> None:
+    share = f"--small --launcher pytorch --cfg-options {OPTIONS} train_dataloader.batch_size=2"
+    several = {
+        tmp_path / name: start_several(2, f"{CONFIG} --work-dir {tmp_path / name} {way}{share}")
+        for name, way in (("replicated", ""), ("sharded", "--sharded "))
+    }
+    one = tmp_path / "one"
+    arguments = f"{CONFIG} --work-dir {one} --small --cfg-options {OPTIONS}"
+    assert launch.train(arguments.split()) == 0
+    losses, alone = logged(one), weights.read(one / f"iter_{ITERATIONS}.pth")["state_dict"]
+    masks = [values["loss_mask"] for values in losses.values()]
+    assert min(masks) == 0 < max(masks)  # a step without any [SEG], and others
+    for work, processes in several.items():
+        for process in processes:
+            finished(process)
+        assert list(logged(work)) == list(losses) == list(range(1, ITERATIONS + 1))
+        for step, values in logged(work).items():
+            assert values == pytest.approx(losses[step], abs=1e-3), (work.name, step)
+        state = weights.read(work / f"iter_{ITERATIONS}.pth")["state_dict"]
+        assert state.keys() == alone.keys()
+        assert all(state[name].shape == tensor.shape for name, tensor in alone.items())
