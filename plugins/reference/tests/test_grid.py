@@ -34,7 +34,7 @@ ENCODERS: dict[str, Part] = {
 ADAPTERS: dict[str, Part] = {
     "llama": {"type": "reference/causal_lm", "architecture": {"model_type": "llama"}},
     "qwen3": {"type": "reference/causal_lm", "architecture": {"model_type": "qwen3"}},
-    "qwen2_5_vl": {"type": "reference/vlm", "architecture": {"model_type": "qwen2_5_vl"}},
+    "qwen2_5_vl": {"type": "reference/vlm"},
     "qwen3_vl": {"type": "reference/vlm", "architecture": {"model_type": "qwen3_vl"}},
     "tiny": {"type": "tiny/llm_adapter"},
 }

@@ -25,8 +25,6 @@ class Vocabulary:
 
     def __init__(self, path: str | Path = SHIPPED) -> None:
         self._tokenizer = Tokenizer.from_file(str(path))
-        # Or else "[SEG]" in a user's mouth would be the marker.
-        self._tokenizer.encode_special_tokens = True
         self.fingerprint = blake2b(Path(path).read_bytes(), digest_size=8).digest()
         self.size = self._tokenizer.get_vocab_size()
         known = self._tokenizer.get_vocab(with_added_tokens=True)
@@ -60,6 +58,9 @@ class Vocabulary:
 
     def text(self, text: str) -> list[int]:
         """Plain text to ids."""
+        # Said each time, as copies of a tokenizer forget it: or else "[SEG]" in a user's mouth
+        # would be the marker.
+        self._tokenizer.encode_special_tokens = True
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _asked(self, text: str) -> list[int]:

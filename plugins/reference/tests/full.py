@@ -4,7 +4,7 @@
 from mmengine.config import read_base
 
 with read_base():
-    from ...configs.geomag_4b import *
+    from ....configs.geomag_4b import *
 
 from mmengine.dataset import DefaultSampler
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from geomag import weights
 from geomag.engine import launch
-
-from .running import finished, logged, start_several
+from tests.engine.running import finished, logged, start_several
 
 CONFIG = str(Path(__file__).with_name("full.py"))
 ITERATIONS = 4
@@ -22,7 +20,6 @@ OPTIONS = (
 )
 
 
-@pytest.mark.skipif(not find_spec("geomag_reference"), reason="plugins/reference is not installed")
 def test_two_processes_learn_as_one(tmp_path: Path) -> None:
     share = f"--small --launcher pytorch --cfg-options {OPTIONS} train_dataloader.batch_size=2"
     several = {
