@@ -53,7 +53,10 @@ model = dict(
         max_visual_tokens=1024,
         gradient_checkpointing=True,
     ),
-    granularity_controller=dict(type="reference/controller"),
+    granularity_controller=dict(
+        type="reference/controller",
+        fallback=dict(type="tiny/rules"),
+    ),
     cropper=dict(type="tiny/cropper", width=128),
     mask_head=dict(
         type="openmmlab/mask2former",

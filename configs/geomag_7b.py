@@ -69,7 +69,10 @@ model = dict(
         max_visual_tokens=1024,
         gradient_checkpointing=True,
     ),
-    granularity_controller=dict(type="reference/controller"),
+    granularity_controller=dict(
+        type="reference/controller",
+        fallback=dict(type="tiny/rules"),
+    ),
     cropper=dict(
         type="reference/cropper", weights="openai/clip-vit-large-patch14-336", architecture=clip
     ),

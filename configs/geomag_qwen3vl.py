@@ -84,7 +84,10 @@ model = dict(
         max_visual_tokens=1024,
         gradient_checkpointing=True,
     ),
-    granularity_controller=dict(type="reference/controller"),
+    granularity_controller=dict(
+        type="reference/controller",
+        fallback=dict(type="tiny/rules"),
+    ),
     cropper=dict(
         type="reference/cropper", weights="google/siglip2-base-patch16-512", architecture=siglip
     ),

@@ -20,7 +20,8 @@ LONGEST_FUNCTION = 50
 
 # Each part of geomag imports only parts named before it; a new part takes its place here.
 ORDER = (
-    *("errors", "hookspecs", "values", "contracts", "spelling", "geometry", "outline", "tile"),
+    *("errors", "hookspecs", "values", "contracts", "spelling", "geometry", "ranking"),
+    *("outline", "tile"),
     *("masks", "joining"),
     *("limits", "assembly", "tokens", "losses", "plugins", "promises", "registry", "weights"),
     *("learning", "model", "scenes", "data", "evaluation", "export", "answer"),

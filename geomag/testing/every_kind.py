@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Binding
+from ..contracts import Binding, Sourced
 from .checks import expect, expect_none, needs, promise
 from .comparison import CLOSE, EXACT, ROUGH, differences
 from .exercise import exercise
@@ -133,6 +133,19 @@ def check_learns_after_answering(build: Subject) -> None:
     with torch.inference_mode():
         exercise(build.kind, component, build.samples(component))
     _train(build, component.train())
+
+
+@promise()
+def check_sourced_never_trains(build: Subject) -> None:
+    """What it says it reads from elsewhere is in its state dict and never trains."""
+    component = _module(build)
+    needs(isinstance(component, Sourced), "it has no sourced()")
+    named = set(component.sourced())
+    strange = sorted(named - component.state_dict().keys())
+    expect(not strange, f"sourced() names {', '.join(strange)}, which it does not hold")
+    trained = {name for name, value in component.named_parameters() if value.requires_grad}
+    both = sorted(named & trained)
+    expect(not both, f"sourced() names {', '.join(both)}, which trains and would not be saved")
 
 
 @promise("granularity_controller", "cropper", "mask_head")

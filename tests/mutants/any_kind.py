@@ -163,6 +163,11 @@ def _demanding(kind: str) -> Any:
     return type("Demanding", (KINDS[kind],), {"__init__": constructor})
 
 
+def forgets(self: Any) -> list[str]:
+    """Names what trains, which a checkpoint would then leave out."""
+    return [name for name, _ in self.named_parameters()][:1]
+
+
 for name, habit in {"Enclosing": enclose, "Loose": keep_loose}.items():
     mutant("cropper", "check_nothing_hidden")(built(type(name, (Cropper,), {}), habit))
 for kind, base in KINDS.items():
@@ -176,6 +181,7 @@ for kind, base in KINDS.items():
     mutant(kind, "check_state_dict_is_all")(built(receiving(kind, "Forgetful", forgetful), gain))
     mutant(kind, "check_follows_dtype_and_device")(receiving(kind, "Single", single))
     mutant(kind, "check_learns_after_answering")(receiving(kind, "Hoarding", hoarding))
+    mutant(kind, "check_sourced_never_trains")(type("Forgetting", (base,), {"sourced": forgets}))
     mutant(kind, "check_nothing_hidden")(built(type("Hiding", (base,), {}), hide))
     mutant(
         kind,

@@ -6,7 +6,7 @@ stand the looks, each after the token that names it in boxes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from geomag.values import Conversation, Lesson, Prompt, Reading, Reply, VisualTokens
 
-from . import language
+from . import language, tuning
 from .markers import tables
 from .script import Script, Seen, first_name
 from .visual import Projector
@@ -63,6 +63,7 @@ class CausalLM(nn.Module):
         from transformers import AutoModelForCausalLM
 
         super().__init__()
+        self.weights = weights
         self.speaker = language.speaker(
             AutoModelForCausalLM,
             DEFAULT,
@@ -102,6 +103,9 @@ class CausalLM(nn.Module):
     ) -> Reading:
         seen = Seen(self.visual(tokens))
         return self.speaker.answer(self._script(tokens, prompt), seen, tokens, max_new_tokens)
+
+    def sourced(self) -> Collection[str]:
+        return tuning.sourced(self.speaker.language, self.weights, "speaker.language.")
 
     def export(self, folder: Path) -> None:
         """The language model alone: what looks at features is no part of it."""

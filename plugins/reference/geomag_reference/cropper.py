@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geomag import geometry
+from geomag import ranking
 from geomag.errors import ConfigError
 from geomag.registry import Borrowed
 from geomag.values import Look, Plan, Prompt, View
@@ -143,20 +143,7 @@ class Cropper(nn.Module):
         candidates: Sequence[View],
         plan: Plan,
     ) -> Sequence[View]:
-        known = [None if opinion is None else opinion.detach() for opinion in relevance]
-        highest = geometry.relevance_of(candidates, looks, known)
-        mean = geometry.relevance_of(candidates, looks, known, torch.mean)
-        rungs: dict[int, list[tuple[bool, float, int]]] = {}
-        for place, (likely, share) in enumerate(zip(highest, mean, strict=True)):
-            if likely is None or likely >= self.threshold:
-                worth = (share is None, -(share or 0.0), place)
-                rungs.setdefault(-geometry.rung(candidates[place]), []).append(worth)
-        turns = sorted(
-            (unknown, turn, rung, place)
-            for rung, views in rungs.items()
-            for turn, (unknown, _, place) in enumerate(sorted(views))
-        )
-        return [candidates[place] for *_, place in turns]
+        return ranking.by_turns(looks, relevance, candidates, self.threshold)
 
     def _ids(self, texts: Sequence[str]) -> Tensor:
         """`[T, L]`, filled up to what the text model was trained with, each with an end."""

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,6 +68,7 @@ class Sam(nn.Module):
         dtype: str = "float32",
     ) -> None:
         super().__init__()
+        self.weights = weights
         from transformers import SamConfig, SamModel
 
         config = architecture_of(architecture, weights, VIT_H)
@@ -119,6 +120,9 @@ class Sam(nn.Module):
             over_canvas(self._cropped(drawn, look), sure, look, masks.shape[-1])
             for look, drawn, sure in zip(looks, logits, score, strict=True)
         ]
+
+    def sourced(self) -> Collection[str]:
+        return tuning.sourced(self.model, self.weights, "model.")
 
     def export(self, folder: Path) -> None:
         """SAM as transformers saves it; what turns queries into prompts, and the decoder's

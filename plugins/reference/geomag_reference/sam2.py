@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,6 +75,7 @@ class Sam2(nn.Module):
         dtype: str = "float32",
     ) -> None:
         super().__init__()
+        self.weights = weights
         from transformers import Sam2Model
 
         config = _config(architecture, weights)
@@ -128,6 +129,9 @@ class Sam2(nn.Module):
             over_canvas(drawn, sure, look, masks.shape[-1])
             for look, drawn, sure in zip(looks, logits, score, strict=True)
         ]
+
+    def sourced(self) -> Collection[str]:
+        return tuning.sourced(self.model, self.weights, "model.")
 
     def export(self, folder: Path) -> None:
         """SAM 2 as transformers saves it, without the memory of its releases; what turns queries

@@ -8,7 +8,7 @@ Positions are those of M-RoPE (Wang et al. 2024, Sec. 2.1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class VisionLanguageModel(nn.Module):
         from transformers import AutoModelForImageTextToText
 
         super().__init__()
+        self.weights = weights
         self.speaker = language.speaker(
             AutoModelForImageTextToText,
             DEFAULT,
@@ -124,6 +125,9 @@ class VisionLanguageModel(nn.Module):
         if not tuning.trains(eyes):
             eyes.eval()
         return self
+
+    def sourced(self) -> Collection[str]:
+        return tuning.sourced(self.speaker.language, self.weights, "speaker.language.")
 
     def export(self, folder: Path) -> None:
         """The whole vision language model, and how images are prepared for it."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geomag import geometry
+from geomag import ranking
 from geomag.values import Look, Plan, Prompt, View
 
 from .layers import kept, valid_cells
@@ -23,11 +23,7 @@ class Cropper(nn.Module):
     """The prompt turns channels of the fused features up and down; what is left is relevance.
 
     Maps have a stride of 8, or the finest there is above it: small things survive, and a further
-    prompt about known looks costs little. Views that should be fullest of the target come first, of
-    every rung in turn: from far above small things do not show, so what they fill is found by
-    looking at all of the next rung, and not by following the first that was found down to native.
-    A view whose relevance is nowhere `threshold` is not worth a closer look; one that nothing is
-    known about is, after all others.
+    prompt about known looks costs little. Views are ranked by `ranking.by_turns`.
     """
 
     def __init__(
@@ -67,20 +63,7 @@ class Cropper(nn.Module):
         candidates: Sequence[View],
         plan: Plan,
     ) -> Sequence[View]:
-        known = [None if opinion is None else opinion.detach() for opinion in relevance]
-        highest = geometry.relevance_of(candidates, looks, known)
-        mean = geometry.relevance_of(candidates, looks, known, torch.mean)
-        rungs: dict[int, list[tuple[bool, float, int]]] = {}
-        for place, (likely, share) in enumerate(zip(highest, mean, strict=True)):
-            if likely is None or likely >= self.threshold:
-                worth = (share is None, -(share or 0.0), place)
-                rungs.setdefault(-geometry.rung(candidates[place]), []).append(worth)
-        turns = sorted(
-            (unknown, turn, rung, place)
-            for rung, views in rungs.items()
-            for turn, (unknown, _, place) in enumerate(sorted(views))
-        )
-        return [candidates[place] for *_, place in turns]
+        return ranking.by_turns(looks, relevance, candidates, self.threshold)
 
     def _judge(self, looks: Sequence[Look], prompt: Prompt) -> Tensor:
         """Looks of one shape to `[N, h/s, w/s]`."""
