@@ -23,12 +23,13 @@ MMCV_WHEEL ?= $(firstword $(wildcard ../shared/wheels/onedl_mmcv-*.whl))
 OPENMMLAB_TESTS := plugins/openmmlab/tests plugins/reference/tests/test_grid.py geomag/testing -k openmmlab
 OVER = @$(BIN)/python tools/lay_over.py
 
-.PHONY: help environment demo test test-openmmlab lint format ci clean
+.PHONY: help environment demo test test-reference test-openmmlab lint format ci clean
 
 help:
 	@echo "make demo                            a question about a drawn scene, answered under out/demo"
 	@echo "make demo SCENE=FILE PROMPT=\"...\"    the same about an image of yours"
-	@echo "make test                            all tests and the conformance checks of what is installed"
+	@echo "make test                            the tests and conformance checks of the frame and its default"
+	@echo "make test-reference                  those of plugins/reference"
 	@echo "make test-openmmlab                  those of plugins/openmmlab, without and with compiled ops"
 	@echo "make lint                            ruff, mypy, codespell"
 	@echo "make format                          what ruff can mend by itself"
@@ -48,7 +49,10 @@ demo: $(STAMP)
 	@$(BIN)/python tools/demo.py $(if $(SCENE),--scene "$(SCENE)") $(if $(PROMPT),--prompt "$(PROMPT)")
 
 test: $(STAMP)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -k "not reference/"
+
+test-reference: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) plugins/reference/tests geomag/testing -k reference
 
 test-openmmlab: $(OPENMMLAB)/made $(if $(MMCV_WHEEL),$(OPS)/made)
 	@echo "plugins/openmmlab without compiled ops"
@@ -84,7 +88,7 @@ format: $(STAMP)
 	@$(BIN)/ruff check --fix $(CHECKED)
 	@$(BIN)/ruff format $(CHECKED)
 
-ci: lint test test-openmmlab
+ci: lint test test-reference test-openmmlab
 
 clean:
 	rm -rf .venv $(OPENMMLAB) $(OPS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info plugins/*/*.egg-info

@@ -1,11 +1,12 @@
-"""CLIP ViT-L/14 at 336 pixels, Vicuna 7B with LoRA, SAM ViT-H: the parts of LISA (Lai et al. 2024).
+"""CLIP ViT-L/14 at 336 pixels, Llama 2 7B with LoRA, SAM ViT-H, as in LISA (Lai et al. 2024).
 
 python tools/train.py configs/geomag_7b.py --stage align      (then instruct, then mask)
 python tools/train.py configs/geomag_7b.py --small            random and small weights, on a CPU
 python tools/get_flops.py configs/geomag_7b.py
 
 A look of 1008 pixels is 336 to CLIP and 1024 to SAM. For RemoteCLIP or GeoRSCLIP name the folder
-that `python -m geomag_reference.open_clip` writes, in the encoder and in the cropper.
+that `python -m geomag_reference.open_clip` writes, in the encoder and in the cropper. Where the hub
+has pickles alone, the message says how to convert them.
 """
 
 from mmengine.config import read_base
@@ -51,7 +52,7 @@ model = dict(
     ),
     llm_adapter=dict(
         type="reference/causal_lm",
-        weights="lmsys/vicuna-7b-v1.5",
+        weights="meta-llama/Llama-2-7b-chat-hf",
         architecture=dict(
             model_type="llama",
             hidden_size=4096,

@@ -76,6 +76,11 @@ class Counter:
     def __init__(self, model: GeoMag) -> None:
         self.model = model.eval()
         self.side = model.overview_side
+        with model.device:
+            self._count_looks()
+
+    def _count_looks(self) -> None:
+        model = self.model
         self.prompt: Prompt = model.llm_adapter.read([(Turn("user", PROMPT),)])[0]
         self._looks: list[Look] = []
         self.look = self._counted("vision_encoder", self._see)
@@ -92,10 +97,11 @@ class Counter:
 
     def answer(self, side: int, looks: int) -> Answer:
         """An answer about a scene of `side` pixels a side, from so many looks."""
-        tokens = self._tokens(looks)
-        language = self._counted(
-            "llm_adapter", lambda: self.model.llm_adapter([tokens], [self.prompt], [REPLY])
-        )
+        with self.model.device:
+            tokens = self._tokens(looks)
+            language = self._counted(
+                "llm_adapter", lambda: self.model.llm_adapter([tokens], [self.prompt], [REPLY])
+            )
         return Answer(
             side=side,
             looks=looks,
