@@ -80,5 +80,7 @@ def test_model_is_written_out_and_installed(path: Path) -> None:
     kinds = [kind for kind in SLOT_KINDS if kind in model or model.type is GeoMag]
     assert kinds
     for kind in kinds:
-        if isinstance(model[kind].type, str):
-            find(kind, model[kind].type)
+        named = model[kind].type
+        # plugins/openmmlab has an environment of its own, where its tests build its config.
+        if isinstance(named, str) and not named.startswith("openmmlab/"):
+            find(kind, named)

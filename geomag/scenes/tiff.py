@@ -31,7 +31,6 @@ _FOREIGN = re.compile(r"[A-Za-z][\w+.-]+:/|/+vsi")
 _CONFINED = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
-    "GDAL_SKIP": "VRT,GTI,DERIVED,HTTP,WMS,WMTS,WCS,STACIT,STACTA,EEDAI,PLMOSAIC,DAAS",
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
     "PROJ_NETWORK": "OFF",
     # The default is a share of the machine's memory, which a file of any size then fills.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import contextlib
 import re
 import subprocess
 import sys
@@ -257,7 +258,8 @@ def test_checks_do_not_touch_random_numbers_or_threads() -> None:
     build = Subject("vision_encoder", "shades", {"type": stand_ins.Shades})
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     for check in checks("vision_encoder").values():
-        run(check, build)
+        with contextlib.suppress(InapplicableError):
+            run(check, build)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
 
