@@ -15,8 +15,8 @@ CHECKED := geomag plugins tools configs tests
 TYPED := geomag
 
 # plugins/openmmlab is tested in an environment laid over .venv: mmdetection holds numpy and OpenCV
-# at older versions. mmcv is there as pip builds it, without compiled ops; a wheel that has them is
-# laid over that in turn.
+# at older versions. mmcv is there as pip builds it where it sees no torch, without compiled ops; a
+# wheel that has them is laid over that in turn.
 OPENMMLAB := .venv-openmmlab
 OPS := .venv-openmmlab-ops
 MMCV_WHEEL ?= $(firstword $(wildcard ../shared/wheels/onedl_mmcv-*.whl))
@@ -68,8 +68,11 @@ endif
 $(OPENMMLAB)/made: $(STAMP) constraints-openmmlab.txt plugins/openmmlab/setup.cfg
 	@echo "Making the environment of plugins/openmmlab; this takes a minute or two."
 	$(OVER) $(OPENMMLAB) .venv
+	@$(PIP) wheel --no-deps --no-cache-dir --wheel-dir $(OPENMMLAB)/wheels \
+		$(shell grep -E '^onedl-mmcv==' constraints-openmmlab.txt)
 	@$(OPENMMLAB)/bin/python -m pip --quiet --quiet --disable-pip-version-check install \
-		--constraint constraints-openmmlab.txt --editable "plugins/openmmlab[det]"
+		--constraint constraints-openmmlab.txt --find-links $(OPENMMLAB)/wheels \
+		--editable "plugins/openmmlab[det]"
 	@touch $@
 
 $(OPS)/made: $(OPENMMLAB)/made $(MMCV_WHEEL)

@@ -73,7 +73,7 @@ def lesson(head: Any, looks: Sequence[Look], queries: Sequence[torch.Tensor]) ->
 def taught(head: Any, steps: int = 2) -> list[float]:
     """The loss before each step. A look is encoded in each: the encoder may learn."""
     head.train()
-    optimizer = torch.optim.SGD([item for item in head.parameters() if item.requires_grad], 1e-2)
+    optimizer = torch.optim.SGD([item for item in head.parameters() if item.requires_grad], 1e-4)
     bare, queries = look(), [torch.randn(2, DIM)]
     found = []
     for _ in range(steps):
