@@ -21,7 +21,7 @@ def export(arguments: Sequence[str]) -> int:
     """Writes the parts of a trained model, a folder each; returns the exit code."""
     parser = ArgumentParser(
         description="Write what a checkpoint holds the way the parts' own libraries save it, with "
-        "all that was learnt merged in: a language model as a transformers folder, and so on."
+        "all that was learnt merged in."
     )
     parser.add_argument("config", help="config file that it was trained with")
     parser.add_argument("checkpoint", help=".pth or .safetensors")
