@@ -1,16 +1,22 @@
 """Three stages of training: python tools/train.py CONFIG --stage align, then instruct, then mask.
 
-In `align` the language model learns to read the projector, not to speak: what LoRA adds, which
-starts at nothing, keeps a learning rate of zero, so that all stages have the same tensors.
+In `align` the language model learns to read the projector, not to speak. What does not learn in a
+stage keeps a learning rate of zero, so that all stages have the same tensors and weight decay
+spares them; LoRA starts at nothing.
 """
 
 text_only = dict(loss_mask=0.0, loss_relevance=0.0, loss_plan=0.0)
+still = dict(lr_mult=0.0)
 stages = dict(
     align={
         "trainable.loss_weights": text_only,
         "train_dataloader.dataset.tasks": [("caption", 0.5), ("classification", 0.5)],
         "optim_wrapper.optimizer.lr": 1e-3,
-        "optim_wrapper.paramwise_cfg": dict(custom_keys={"lora_": dict(lr_mult=0.0)}),
+        "optim_wrapper.paramwise_cfg": dict(
+            custom_keys=dict(
+                lora_=still, mask_head=still, cropper=still, granularity_controller=still
+            )
+        ),
         "train_cfg.max_iters": 2_000,
     },
     instruct={
@@ -26,6 +32,7 @@ stages = dict(
             ("region", 0.1),
         ],
         "optim_wrapper.optimizer.lr": 2e-4,
+        "optim_wrapper.paramwise_cfg": dict(custom_keys=dict(mask_head=still)),
         "train_cfg.max_iters": 5_000,
     },
     mask={

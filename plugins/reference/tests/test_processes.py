@@ -41,3 +41,24 @@ def test_two_processes_learn_as_one(tmp_path: Path) -> None:
         state = weights.read(work / f"iter_{ITERATIONS}.pth")["state_dict"]
         assert state.keys() == alone.keys()
         assert all(state[name].shape == tensor.shape for name, tensor in alone.items())
+
+
+def test_stages_leave_still_what_does_not_learn(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    given = "--cfg-options train_cfg.max_iters=2 train_dataloader.batch_size=1"
+    kept = {}
+    for stage in ("align", "instruct"):
+        command = f"{CONFIG} --work-dir {work} --small --stage {stage} {given}"
+        assert launch.train(command.split()) == 0
+        kept[stage] = weights.read(work / stage / "iter_2.pth")["state_dict"]
+    moved = {
+        name.split(".")[1]
+        for name, tensor in kept["align"].items()
+        if not tensor.equal(kept["instruct"][name])
+    }
+    assert "mask_head" not in moved
+    assert {"llm_adapter", "cropper", "granularity_controller"} <= moved
+    adapters = [name for name in kept["align"] if "lora_B" in name]
+    assert adapters
+    assert not any(kept["align"][name].any() for name in adapters)
+    assert any(kept["instruct"][name].any() for name in adapters)
