@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from .errors import DataError
-from .values import BOX, SEG, Box, LookBox, Size
+from .values import BOX, SEG, Box, LookBox, Size, VisualTokens
 
 LOOKS = 64
 """Looks that a box can lie in."""
@@ -175,6 +175,22 @@ class Spelling:
             return None
         across, down = canvases[look].width / STEPS, canvases[look].height / STEPS
         return LookBox(look, Box(left * across, top * down, right * across, bottom * down))
+
+
+def canvases(tokens: Sequence[VisualTokens]) -> list[Size]:
+    """The canvas of each look that a box can be written in."""
+    return [Size(*item.look.pixels.shape[-2:]) for item in tokens]
+
+
+def first_name(tokens: Sequence[VisualTokens]) -> int:
+    """The name of look 0, which differs from scene to scene.
+
+    Training shows few looks and prediction many: so all names are learnt, not the first few.
+    """
+    if not tokens:
+        return 0
+    size = tokens[0].look.view.scene
+    return (31 * size.height + size.width) % LOOKS
 
 
 def _steps(start: float, stop: float, side: int) -> tuple[int, int]:

@@ -149,7 +149,7 @@ class GeoMagRunner(Runner):
         """
         if sharding.is_sharded(self.trainable):  # all processes have to bring their share
             self._gathered = {
-                "state_dict": sharding.gathered(self.trainable.state_dict()),
+                "state_dict": sharding.gathered(self._own(self.trainable.state_dict())),
                 "optimizer": sharding.gathered(self.optim_wrapper.state_dict()),
             }
         if is_main_process():
@@ -163,10 +163,14 @@ class GeoMagRunner(Runner):
         checkpoint.update(
             (part, whole) for part, whole in self._gathered.items() if part in checkpoint
         )
+        checkpoint["state_dict"] = self._own(checkpoint["state_dict"])
+
+    def _own(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """A state dict without what the model's parts read from elsewhere."""
         again = weights.sourced(cast(nn.Module, self.trainable.model))
-        checkpoint["state_dict"] = {
+        return {
             name: tensor
-            for name, tensor in checkpoint["state_dict"].items()
+            for name, tensor in state.items()
             if name.removeprefix("model.") not in again
         }
 

@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomag.errors import CheckpointError, ConfigError
+from geomag.spelling import canvases, first_name
 from geomag.values import Conversation, Lesson, Prompt, Reading, Reply, VisualTokens
 
 from .conversation import Dialogue
 from .markers import Markers, tables
 from .reading import remembered
-from .script import Script, Seen, canvases, first_name
+from .script import Script, Seen
 from .tuning import trains
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from geomag.spelling import first_name
 from geomag.values import Conversation, Lesson, Prompt, Reading, Reply, VisualTokens
 
 from . import language, tuning
 from .markers import tables
-from .script import Script, Seen, first_name
+from .script import Script, Seen
 from .visual import Projector
 
 DEFAULT: Mapping[str, Any] = {

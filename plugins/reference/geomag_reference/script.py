@@ -10,9 +10,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from geomag.spelling import LOOKS
-from geomag.values import Size, VisualTokens
-
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -40,18 +37,3 @@ class Seen:
 
     rows: Tensor
     deep: tuple[Tensor, ...] = ()
-
-
-def canvases(tokens: Sequence[VisualTokens]) -> list[Size]:
-    return [Size(*item.look.pixels.shape[-2:]) for item in tokens]
-
-
-def first_name(tokens: Sequence[VisualTokens]) -> int:
-    """The name of look 0, which differs from scene to scene.
-
-    Training shows few looks and prediction many: so all names are learnt, not the first few.
-    """
-    if not tokens:
-        return 0
-    size = tokens[0].look.view.scene
-    return (31 * size.height + size.width) % LOOKS

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from geomag.errors import ConfigError
+from geomag.spelling import first_name
 from geomag.values import Conversation, Lesson, Prompt, Reading, Reply, VisualTokens
 
 from . import language, patches, tuning
-from .script import Script, Seen, first_name
+from .script import Script, Seen
 
 DEFAULT: Mapping[str, Any] = {
     "model_type": "qwen2_5_vl",

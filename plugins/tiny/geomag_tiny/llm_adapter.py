@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomag.errors import CheckpointError
-from geomag.spelling import LOOKS
-from geomag.values import Conversation, Lesson, Prompt, Reading, Reply, Size, VisualTokens
+from geomag.spelling import canvases, first_name
+from geomag.values import Conversation, Lesson, Prompt, Reading, Reply, VisualTokens
 
 from .visual import VisualEmbedding
 from .vocabulary import SHIPPED, Vocabulary
@@ -92,7 +92,7 @@ class LLMAdapter(nn.Module):
         if not answers:
             return Lesson(self._table.sum() * self._table.new_zeros(0), [])
         replies = [
-            self.answers.reply(answer.text, answer.boxes, _canvases(looks), _first(looks))
+            self.answers.reply(answer.text, answer.boxes, canvases(looks), first_name(looks))
             for looks, answer in zip(tokens, answers, strict=True)
         ]
         heads = self._prefixes(tokens, prompts)
@@ -158,9 +158,9 @@ class LLMAdapter(nn.Module):
         tokens: Sequence[VisualTokens],
         asked: Tensor,
     ) -> Reading:
-        canvases, first = _canvases(tokens), _first(tokens)
-        text, boxes = self.answers.parse(ids, canvases, first)
-        spelled = self.answers.reply(text, boxes, canvases, first)
+        sides, first = canvases(tokens), first_name(tokens)
+        text, boxes = self.answers.parse(ids, sides, first)
+        spelled = self.answers.reply(text, boxes, sides, first)
         hidden = torch.stack(states) if states else head[:0]
         if spelled != ids:
             # Said in other tokens than the text is read back in: the queries are those of reading.
@@ -174,7 +174,7 @@ class LLMAdapter(nn.Module):
         """The likeliest token that keeps the answer well-formed."""
         logits = F.linear(state, self._table).float()
         looks = len(tokens)
-        allowed = self.answers.allowed(ids, looks, _first(tokens))
+        allowed = self.answers.allowed(ids, looks, first_name(tokens))
         if allowed is not None:
             return int(allowed[int(logits[self._ids(allowed)].argmax())])
         logits[self._ids(self.answers.never(looks, room))] = -math.inf
@@ -192,7 +192,7 @@ class LLMAdapter(nn.Module):
             parts = [self._embedded(ids)]
             for number in range(len(looks)):
                 # The token that names a look in a box also marks what was seen in it.
-                name = self.answers.named(number, _first(looks))
+                name = self.answers.named(number, first_name(looks))
                 parts.append(next(seen) + self._embedded([name]))
             parts.append(self._embedded([self.vocabulary.model]))
             heads.append(torch.cat(parts))
@@ -221,21 +221,6 @@ class LLMAdapter(nn.Module):
 
     def _ids(self, ids: Sequence[int]) -> Tensor:
         return torch.tensor(ids, dtype=torch.long, device=self._table.device)
-
-
-def _canvases(tokens: Sequence[VisualTokens]) -> list[Size]:
-    return [Size(*item.look.pixels.shape[-2:]) for item in tokens]
-
-
-def _first(tokens: Sequence[VisualTokens]) -> int:
-    """The name of look 0, which differs from scene to scene.
-
-    Training shows few looks and prediction many: so all names are learnt, not the first few.
-    """
-    if not tokens:
-        return 0
-    size = tokens[0].look.view.scene
-    return (31 * size.height + size.width) % LOOKS
 
 
 def _waves(length: int, start: int, like: Tensor) -> Tensor:
